@@ -1,0 +1,78 @@
+package dataplane
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+)
+
+// Unlimited is the lease of a director without a live peer: it does not end.
+const Unlimited time.Duration = 1<<63 - 1
+
+// Errors a Plane returns, to be tested with errors.Is.
+var (
+	// ErrNoLease is returned by Renew of a plane that cannot end by itself.
+	ErrNoLease = errors.New("this plane keeps no lease")
+	// ErrUnavailable wraps the reason why a plane cannot work on this machine.
+	ErrUnavailable = errors.New("plane unavailable")
+	// ErrInvalid wraps the reason why a Snapshot was refused.
+	ErrInvalid = errors.New("invalid snapshot")
+)
+
+// Plane forwards packets according to the last Snapshot applied. Its methods
+// may be called from several goroutines.
+type Plane interface {
+	// Info tells what the plane is and how it is attached.
+	Info() Info
+	// Apply puts s in force as one atomic step and returns its generation.
+	// On error the previous snapshot stays in force.
+	Apply(s Snapshot) (Generation, error)
+	// Renew grants the plane its virtual addresses for d from now (Unlimited:
+	// until the next Renew). When the time runs out the plane stops answering
+	// for them, traffic and ARP. ErrNoLease if the plane has no such thing.
+	Renew(d time.Duration) error
+	// Stats reads the counters. It may take milliseconds, and never makes
+	// Apply or Renew wait for it.
+	Stats() (Stats, error)
+	// Close withdraws the plane: nothing of it stays in the kernel.
+	Close() error
+}
+
+// Info describes a plane for status, log and metrics.
+type Info struct {
+	Name      string `json:"name"`                // "xdp", "ipvs"
+	Mode      string `json:"mode,omitempty"`      // "native", "generic"
+	Interface string `json:"interface,omitempty"` // the NIC it is attached to
+	Reason    string `json:"reason,omitempty"`    // why this mode and not a better one
+	Lease     bool   `json:"lease"`               // it can end by itself
+}
+
+// Counters count what was forwarded.
+type Counters struct {
+	Packets     uint64 `json:"packets"`
+	Bytes       uint64 `json:"bytes"`
+	Connections uint64 `json:"connections"` // flows scheduled
+	// Active and Inactive are the flows there are now, as IPVS counts them:
+	// established TCP connections, and all others (opening, closing, UDP).
+	Active   uint64 `json:"active"`
+	Inactive uint64 `json:"inactive"`
+}
+
+// ServerKey names a real server within a service.
+type ServerKey struct {
+	Service ServiceKey
+	Server  netip.Addr
+}
+
+// Stats are a plane's counters since it was first loaded.
+type Stats struct {
+	Services map[ServiceKey]Counters
+	Servers  map[ServerKey]Counters
+	// Reasons counts packets by what became of them other than being
+	// forwarded by a flow: "no_server", "lease_ended", "second_chance" ...
+	Reasons map[string]uint64
+	// Flows is the number of entries of the flow table in use, FlowTableSize
+	// how many it has; -1 if the plane cannot tell.
+	Flows         int64
+	FlowTableSize int
+}
