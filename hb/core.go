@@ -1,0 +1,238 @@
+package hb
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"systole/hb/wire"
+)
+
+// The reasons why Submit refuses a message; test with errors.Is.
+var (
+	// ErrFlow: too many of our messages are not acknowledged (section 6.4).
+	// Try again when the peers have caught up or were declared dead.
+	ErrFlow = errors.New("more than 250 messages are unacknowledged")
+	// ErrMessage: the message is none that can be submitted.
+	ErrMessage = errors.New("message cannot be submitted")
+	// ErrStopped: Stop was called.
+	ErrStopped = errors.New("heartbeat is stopping")
+)
+
+// Core is one node's view of the cluster; see the package comment.
+type Core struct {
+	cfg    Config
+	rnd    *rand.Rand
+	load   string
+	status Status
+	peers  []*peer // in the order of Config.Nodes, without ourselves
+	byName map[string]*peer
+	links  []link // our own packets as we hear them, by medium
+
+	lastCall  time.Time
+	lastBeat  time.Time // our last status message
+	nextBeat  time.Time // on the schedule start + n x keepalive
+	graceEnds time.Time // zero once the real dead time is announced
+
+	complete bool      // every node was heard or declared dead once
+	asking   bool      // reqnodes was sent, repnodes not received
+	asked    *peer     // who was asked last
+	nextAsk  time.Time // when to ask the next one
+
+	history history
+	flow    bool // every node speaks protocol 1: ACKs, flow control, reqnodes
+	stopped bool
+
+	build    builder
+	out      outbox
+	spare    outbox
+	limits   map[limitKey]*limit
+	counters Counters
+}
+
+// New returns a core that has just started: Drain has its first packets. The
+// random source is used for retransmission delays and ACK triggers only. The
+// error wraps ErrConfig.
+func New(cfg Config, now time.Time, rnd *rand.Rand) (*Core, error) {
+	cfg, err := cfg.normal()
+	if err != nil {
+		return nil, err
+	}
+	c := &Core{
+		cfg:      cfg,
+		rnd:      rnd,
+		status:   Init,
+		byName:   make(map[string]*peer),
+		links:    make([]link, len(cfg.Media)),
+		lastCall: now,
+		lastBeat: now,
+		nextBeat: now,
+		flow:     true,
+		limits:   make(map[limitKey]*limit),
+	}
+	for _, name := range cfg.Nodes {
+		if name == cfg.Node {
+			continue
+		}
+		p := &peer{
+			id:       len(c.peers) + 1,
+			name:     name,
+			status:   Init,
+			since:    now,
+			deadtime: cfg.Deadtime,
+			trigger:  rnd.Uint64N(ackEvery),
+			links:    make([]link, len(cfg.Media)),
+		}
+		c.peers = append(c.peers, p)
+		c.byName[name] = p
+	}
+	if cfg.StartGrace > 0 {
+		c.graceEnds = now.Add(graceTime)
+	}
+	// init, up, and up again as the first beat: section 8.
+	c.sendStatus(now)
+	c.status = Up
+	c.sendStatus(now)
+	c.beat(now)
+	c.checkComplete(now)
+	return c, nil
+}
+
+// SetLoad sets the text of /proc/loadavg that goes out with every message.
+func (c *Core) SetLoad(load string) {
+	load = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return -1
+		}
+		return r
+	}, load)
+	c.load = load[:min(len(load), maxLoadLen)]
+}
+
+// Submit sends a message to all nodes, or to the one its field dest names, and
+// if it is for all or for us it is also an event Delivered here. The common
+// fields are added. The message is copied.
+//
+// It fails with ErrMessage if the type belongs to the protocol itself, a
+// common field is already there, dest is no node or the message cannot be
+// encoded; with ErrFlow; with ErrStopped. A message that fails has no effect.
+func (c *Core) Submit(now time.Time, m wire.Message) error {
+	now = c.enter(now)
+	if c.stopped {
+		return ErrStopped
+	}
+	dest, err := c.checkSubmit(m)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrMessage, err)
+	}
+	if c.flow && c.unacked() > flowLimit {
+		return ErrFlow
+	}
+	// The event keeps the message, so it needs memory of its own.
+	m = m.Clone()
+	seq := c.history.newest + 1
+	b := builder{fields: m.Fields}
+	var destUUID []byte
+	forUs := true
+	if dest != "" {
+		m.Set("dest", dest)
+		forUs = dest == c.cfg.Node
+		if forUs {
+			destUUID = c.cfg.UUID[:]
+		} else if p := c.byName[dest]; p.hasUUID {
+			destUUID = p.uuid[:]
+		}
+	}
+	c.common(&b, now, seq, destUUID)
+	if err := c.emit(b.message(), seq, false); err != nil {
+		return fmt.Errorf("%w: %w", ErrMessage, err)
+	}
+	c.watchBacklog(now)
+	if forUs {
+		c.event(Delivered{Node: c.cfg.Node, Message: b.message(), FromSelf: true})
+	}
+	return nil
+}
+
+// checkSubmit says what is wrong with a message to submit, and for whom it is:
+// "" for all.
+func (c *Core) checkSubmit(m wire.Message) (dest string, err error) {
+	for i := range m.Fields {
+		switch m.Fields[i].Name {
+		case "src", "srcuuid", "destuuid", "seq", "hg", "ts", "ld", "ttl", "auth":
+			return "", fmt.Errorf("field %s is added by the core", m.Fields[i].Name)
+		}
+	}
+	switch t := m.Type(); {
+	case t == "":
+		return "", errors.New("it has no type: field t")
+	case strings.HasPrefix(t, "NS_"), t == "status", t == "reqnodes", t == "repnodes":
+		return "", fmt.Errorf("type %s belongs to the protocol itself", t)
+	}
+	dest, ok := m.Get("dest")
+	if !ok {
+		return "", nil
+	}
+	dest = strings.ToLower(dest)
+	if dest != c.cfg.Node && c.byName[dest] == nil {
+		return "", fmt.Errorf("dest %q is no node of the cluster (%s)", dest, strings.Join(c.cfg.Nodes, " "))
+	}
+	return dest, nil
+}
+
+// Stop refuses further messages. Beats, acknowledgements and retransmissions
+// go on, so that what was submitted still arrives; the caller stops calling
+// Tick after 2 to 3 s (section 11).
+func (c *Core) Stop(now time.Time) {
+	c.enter(now)
+	c.stopped = true
+}
+
+// Drain returns what came out since the last Drain. It is valid until the next
+// one, which uses its memory again; the messages in events stay valid. Who
+// does not drain lets output grow without limit.
+func (c *Core) Drain() Output {
+	o := Output{Packets: c.out.packets, Events: c.out.events}
+	c.spare.reset()
+	c.out, c.spare = c.spare, c.out
+	return o
+}
+
+// PeersAlive is the number of other nodes that were heard and are not dead.
+func (c *Core) PeersAlive() int {
+	n := 0
+	for _, p := range c.peers {
+		if p.live() {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *Core) event(e Event) { c.out.events = append(c.out.events, e) }
+
+// enter begins every call that carries a time. Time never goes backwards. If
+// we are called later than Deadline asked for, we have been deaf for the
+// difference: after a small delay nobody cares, but from one keepalive on it
+// is a stall, and what we did not hear meanwhile is not the others' silence.
+func (c *Core) enter(now time.Time) time.Time {
+	if now.Before(c.lastCall) {
+		now = c.lastCall
+	}
+	asleep := c.Deadline()
+	if asleep.Before(c.lastCall) {
+		asleep = c.lastCall
+	}
+	if late := now.Sub(asleep); late >= c.cfg.Keepalive {
+		for _, p := range c.peers {
+			p.since = p.since.Add(late)
+			shift(p.links, late)
+		}
+		shift(c.links, late)
+		c.event(Stalled{For: late, Dead: now.Sub(c.lastBeat) > c.ownDeadtime()})
+	}
+	c.lastCall = now
+	return now
+}

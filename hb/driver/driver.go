@@ -1,0 +1,198 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"systole/hb"
+	"systole/hb/media"
+	"systole/hb/wire"
+)
+
+var (
+	// ErrStopped: Run has returned.
+	ErrStopped = errors.New("heartbeat has stopped")
+	// ErrOverflow: nobody read Events for so long that the next event would
+	// have been lost. The process must not go on as if it were in control.
+	ErrOverflow = errors.New("heartbeat events are not read: the control loop hangs")
+	// ErrConfig is wrapped by the errors of New.
+	ErrConfig = errors.New("heartbeat driver")
+)
+
+// Config is what a driver runs. Core and Media belong to it from New on.
+type Config struct {
+	Core *hb.Core
+	// Media are the paths to the other nodes; their names are those that the
+	// core was configured with. Run closes them.
+	Media []media.Medium
+	// BeforeBeat, if set, is asked in the loop right before a beat is sent,
+	// with the present time. If it returns false the beat is not sent, and if
+	// it goes on the others hold this node for dead. It must be quick, since
+	// it delays the beat, and must not call the driver.
+	BeforeBeat func(now time.Time) bool
+	// Load, if set, returns the text of /proc/loadavg for the peers. It is
+	// called at most once a second; see LoadAverage.
+	Load func() string
+	// Queue is how many events wait for a reader before Run gives up.
+	// Default 4096.
+	Queue int
+}
+
+// Stats counts since the start.
+type Stats struct {
+	Beats   uint64 // sent, on all media together
+	Refused uint64 // not sent, as BeforeBeat did not agree
+	// MaxLate is the longest time by which the loop missed a deadline of the
+	// core. It shows how close this machine is to being held for dead.
+	MaxLate        time.Duration
+	ReportsDropped uint64 // left out as nobody read the events
+}
+
+const (
+	defaultQueue = 4096
+	eventBuffer  = 64
+	loadPeriod   = time.Second
+	viewPeriod   = 10 * time.Millisecond
+)
+
+// Driver runs a core; see the package comment.
+type Driver struct {
+	cfg  Config
+	core *hb.Core // the loop's
+
+	in       chan *datagram // what readers have read; has room for all there are
+	troubles chan hb.Report // what readers have to say
+	calls    chan call      // what other goroutines want of the loop
+	events   chan hb.Event  // what the loop gives away
+	stop     chan struct{}  // closed: readers end
+	done     chan struct{}  // closed: Run has returned
+	queue    queue          // the loop's: what waits for room in events
+	sending  []trouble      // the loop's: one for each medium
+	refusing trouble        // the loop's
+	loadAt   time.Time      // the loop's: when Load was last called
+	viewAt   time.Time      // the loop's: when view was last made
+	view     atomic.Pointer[hb.View]
+	started  atomic.Bool
+
+	beats, refused, reportsDropped atomic.Uint64
+	maxLate                        atomic.Int64
+}
+
+// call is a function to run in the loop.
+type call struct {
+	f   func(now time.Time)
+	ran chan struct{}
+}
+
+// New returns a driver that is ready to Run. The error wraps ErrConfig.
+func New(cfg Config) (*Driver, error) {
+	if cfg.Core == nil {
+		return nil, fmt.Errorf("%w: no core", ErrConfig)
+	}
+	if len(cfg.Media) == 0 {
+		return nil, fmt.Errorf("%w: no medium, so no way to any other node", ErrConfig)
+	}
+	names := make(map[string]bool)
+	for _, m := range cfg.Media {
+		if names[m.Name()] {
+			return nil, fmt.Errorf("%w: medium %q is there twice", ErrConfig, m.Name())
+		}
+		names[m.Name()] = true
+	}
+	if cfg.Queue < 0 {
+		return nil, fmt.Errorf("%w: queue of %d events", ErrConfig, cfg.Queue)
+	}
+	if cfg.Queue == 0 {
+		cfg.Queue = defaultQueue
+	}
+	d := &Driver{
+		cfg:      cfg,
+		core:     cfg.Core,
+		in:       make(chan *datagram, len(cfg.Media)*datagramsPerMedium),
+		troubles: make(chan hb.Report, len(cfg.Media)),
+		calls:    make(chan call),
+		events:   make(chan hb.Event, eventBuffer),
+		stop:     make(chan struct{}),
+		done:     make(chan struct{}),
+		queue:    queue{limit: cfg.Queue},
+		refusing: trouble{what: "beats"},
+	}
+	for _, m := range cfg.Media {
+		d.sending = append(d.sending, trouble{what: m.Name() + ": sending"})
+	}
+	v := d.core.Snapshot(time.Now())
+	d.view.Store(&v)
+	return d, nil
+}
+
+// Events are the core's events and the driver's own Reports, in order. The
+// channel is closed when Run returns.
+func (d *Driver) Events() <-chan hb.Event { return d.events }
+
+// View is the cluster as it was a moment ago; what an event told is in it
+// before that event can be read. It never waits, even if the loop hangs: then
+// View.At tells.
+func (d *Driver) View() hb.View { return *d.view.Load() }
+
+// Stats may be called by any goroutine.
+func (d *Driver) Stats() Stats {
+	return Stats{
+		Beats:          d.beats.Load(),
+		Refused:        d.refused.Load(),
+		MaxLate:        time.Duration(d.maxLate.Load()),
+		ReportsDropped: d.reportsDropped.Load(),
+	}
+}
+
+// Submit sends a message to the cluster, from any goroutine; it waits for its
+// turn in the loop. The errors are those of hb.Core.Submit, and ErrStopped.
+func (d *Driver) Submit(m wire.Message) error {
+	var err error
+	if stopped := d.do(func(now time.Time) { err = d.core.Submit(now, m) }); stopped != nil {
+		return stopped
+	}
+	return err
+}
+
+// Stop begins a graceful end: no message can be submitted any more, while
+// beats and retransmissions go on until the context of Run ends, which should
+// be 2 to 3 s later (heartbeat-wire.md section 11).
+func (d *Driver) Stop() error { return d.do(d.core.Stop) }
+
+// do runs f in the loop and returns when it has run.
+func (d *Driver) do(f func(now time.Time)) error {
+	c := call{f, make(chan struct{})}
+	select {
+	case d.calls <- c:
+		<-c.ran
+		return nil
+	case <-d.done:
+		return ErrStopped
+	}
+}
+
+// Run runs the core until ctx ends, and then returns nil at once: beats end
+// with it, so that the others hold this node for dead unless they were told
+// otherwise. It can be called once. The only error is ErrOverflow.
+func (d *Driver) Run(ctx context.Context) error {
+	if d.started.Swap(true) {
+		panic("driver: Run called twice")
+	}
+	var readers sync.WaitGroup
+	for _, m := range d.cfg.Media {
+		readers.Go(func() { d.read(m) })
+	}
+	err := d.loop(ctx)
+	close(d.stop)
+	for _, m := range d.cfg.Media {
+		m.Close()
+	}
+	readers.Wait()
+	close(d.done)
+	close(d.events)
+	return err
+}

@@ -1,0 +1,139 @@
+package driver
+
+import (
+	"context"
+	"time"
+
+	"systole/hb"
+)
+
+// loop owns the core. Each round it hands over what was read, lets the core do
+// what is due, sends what came out, and waits for the next thing to do.
+func (d *Driver) loop(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		now := time.Now()
+		// What arrived before the deadline must count before the deadline
+		// does: else a node would be declared dead with its beat in the queue.
+		for range len(d.in) {
+			d.receive(<-d.in, now)
+		}
+		if deadline := d.core.Deadline(); !now.Before(deadline) {
+			d.setMaxLate(now.Sub(deadline))
+			d.load(now)
+			d.core.Tick(now)
+		}
+		if err := d.flush(now); err != nil {
+			return err
+		}
+
+		timer.Reset(time.Until(d.core.Deadline()))
+		events, event := d.events, d.queue.first()
+		if event == nil {
+			events = nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case g := <-d.in:
+			d.receive(g, time.Now())
+		case c := <-d.calls:
+			c.f(time.Now())
+			close(c.ran)
+		case r := <-d.troubles:
+			d.push(r)
+		case events <- event:
+			d.queue.pop()
+		}
+	}
+	// What was submitted just now still goes out.
+	err := d.flush(time.Now())
+	for event := d.queue.first(); event != nil; event = d.queue.first() {
+		select {
+		case d.events <- event:
+			d.queue.pop()
+		default:
+			return err
+		}
+	}
+	return err
+}
+
+// receive hands one packet to the core, with the time at which it was read.
+//
+// If it was read after the core should have been called, the loop was late,
+// and its time is now. The core then sees the delay as one and can tell it
+// from silence of the others; packets with old times would hide it.
+func (d *Driver) receive(g *datagram, now time.Time) {
+	at := g.at
+	if at.After(d.core.Deadline()) {
+		at = now
+	}
+	d.core.Receive(at, g.medium, g.data)
+	g.release()
+}
+
+// flush sends the packets that the core has made and queues its events.
+func (d *Driver) flush(now time.Time) error {
+	out := d.core.Drain()
+	for _, p := range out.Packets {
+		if p.Beat && !d.mayBeat() {
+			continue
+		}
+		for i, m := range d.cfg.Media {
+			if r, changed := d.sending[i].note(m.Send(p.Data)); changed {
+				d.push(r)
+			}
+		}
+	}
+	if len(out.Events) > 0 || now.Sub(d.viewAt) >= viewPeriod {
+		v := d.core.Snapshot(now)
+		d.view.Store(&v)
+		d.viewAt = now
+	}
+	for _, e := range out.Events {
+		d.push(e)
+	}
+	if d.queue.overflown {
+		return ErrOverflow
+	}
+	return nil
+}
+
+// mayBeat asks BeforeBeat.
+func (d *Driver) mayBeat() bool {
+	var why error
+	if f := d.cfg.BeforeBeat; f != nil && !f(time.Now()) {
+		why = errRefused
+	}
+	if r, changed := d.refusing.note(why); changed {
+		d.push(r)
+	}
+	if why != nil {
+		d.refused.Add(1)
+		return false
+	}
+	d.beats.Add(1)
+	return true
+}
+
+// load passes the load average on, now and then.
+func (d *Driver) load(now time.Time) {
+	if d.cfg.Load != nil && now.Sub(d.loadAt) >= loadPeriod {
+		d.loadAt = now
+		d.core.SetLoad(d.cfg.Load())
+	}
+}
+
+func (d *Driver) setMaxLate(late time.Duration) {
+	if int64(late) > d.maxLate.Load() { // only the loop stores
+		d.maxLate.Store(int64(late))
+	}
+}
+
+func (d *Driver) push(e hb.Event) {
+	if !d.queue.push(e) {
+		d.reportsDropped.Add(1)
+	}
+}

@@ -1,0 +1,179 @@
+package hb
+
+import (
+	"fmt"
+	"time"
+
+	"systole/hb/wire"
+)
+
+// Status is the state of a node (section 7).
+type Status string
+
+const (
+	Init   Status = "init"   // configured, not heard yet; or just (re)started
+	Up     Status = "up"     // runs, its membership is not complete yet
+	Active Status = "active" // membership complete: resources may run
+	Dead   Status = "dead"   // silent for its dead time
+)
+
+// Output is what a Core wants done. Both lists are in the order in which
+// things happened.
+type Output struct {
+	Packets []Packet
+	Events  []Event
+}
+
+// Packet is one datagram for every medium.
+type Packet struct {
+	Data []byte
+	// Beat: the packet carries our status, so a node that gets it holds us for
+	// alive for one more dead time. Who must not be believed alive (a director
+	// whose lease cannot be renewed) does not send it. Set for periodic,
+	// immediate and retransmitted status messages.
+	Beat bool
+}
+
+// Event is something the upper layers should know: NodeChanged, LinkChanged,
+// Delivered, Lost, Joined, Stalled or Report.
+type Event interface {
+	isEvent()
+	// String is the event in a few words, without its time.
+	String() string
+}
+
+// NodeChanged: another node's status changed.
+type NodeChanged struct {
+	Node     string
+	From, To Status
+	Why      string        // for people
+	Silence  time.Duration // To is Dead: how long it was silent, as far as we listened
+	// Returned: it was dead and is back with the same generation. The network
+	// was parted, or the node (or we) stood still: both sides may own the same
+	// resources now (section 11; what to do is up to package takeover). A node
+	// that was declared dead without ever being heard is not "returned" when
+	// it is first heard: From is Dead, too.
+	Returned bool
+	// Restarted: it has a higher generation: whatever it held is released,
+	// and it has forgotten what it knew. From and To may then be equal.
+	Restarted bool
+}
+
+// LinkChanged: packets of a node arrive on a medium again, or none did for the
+// dead time. Node may be ourselves, on media where one hears oneself.
+type LinkChanged struct {
+	Node, Medium string
+	Up           bool
+	Silence      time.Duration // if not Up
+}
+
+// Delivered is a message for us or for all, our own included, so that all
+// nodes' state machines are fed alike. Messages of the protocol itself
+// (status, reqnodes, repnodes, NS_*) are not delivered.
+type Delivered struct {
+	Node     string // who sent it
+	Message  wire.Message
+	FromSelf bool
+}
+
+// Lost: messages First to Last of a node will never arrive: it does not have
+// them any more, it restarted, or there are too many of them (section 6.2).
+type Lost struct {
+	Node        string
+	First, Last uint64
+}
+
+// Joined: the membership is complete; we are active (section 8).
+type Joined struct{}
+
+// Stalled: the core was not called in time, by For; the process or the
+// machine stood still. That time is not counted as silence of other nodes.
+// This is where the original restarts itself ("No local heartbeat").
+type Stalled struct {
+	For time.Duration
+	// Dead: our beats were missing for longer than the dead time we announced:
+	// the others have declared us dead and may have taken over.
+	Dead bool
+}
+
+// Level is the weight of a Report; the values are those of log/slog.
+type Level int
+
+const (
+	Info  Level = 0
+	Warn  Level = 4
+	Error Level = 8
+)
+
+// String is the level in capitals, as in logs.
+func (l Level) String() string {
+	switch l {
+	case Info:
+		return "INFO"
+	case Warn:
+		return "WARN"
+	case Error:
+		return "ERROR"
+	}
+	return fmt.Sprintf("Level(%d)", int(l))
+}
+
+// Report is a line for the log. Reports that others can cause with packets
+// come at most once in 10 s of each kind and node, and tell how many were left
+// out.
+type Report struct {
+	Level Level
+	Text  string
+}
+
+func (NodeChanged) isEvent() {}
+func (LinkChanged) isEvent() {}
+func (Delivered) isEvent()   {}
+func (Lost) isEvent()        {}
+func (Joined) isEvent()      {}
+func (Stalled) isEvent()     {}
+func (Report) isEvent()      {}
+
+func (e NodeChanged) String() string {
+	s := fmt.Sprintf("node %s %s -> %s", e.Node, e.From, e.To)
+	if e.Returned {
+		s += ", returned"
+	}
+	if e.Restarted {
+		s += ", restarted"
+	}
+	return s + ": " + e.Why
+}
+
+func (e LinkChanged) String() string {
+	if e.Up {
+		return fmt.Sprintf("link %s:%s up", e.Node, e.Medium)
+	}
+	return fmt.Sprintf("link %s:%s dead, silent for %v", e.Node, e.Medium, e.Silence)
+}
+
+func (e Delivered) String() string {
+	if e.FromSelf {
+		return "delivered " + e.Message.Type() + " from ourselves"
+	}
+	return "delivered " + e.Message.Type() + " from " + e.Node
+}
+
+func (e Lost) String() string {
+	if e.First == e.Last {
+		return fmt.Sprintf("message %d of %s is irretrievably lost", e.First, e.Node)
+	}
+	return fmt.Sprintf("messages %d to %d of %s are irretrievably lost", e.First, e.Last, e.Node)
+}
+
+func (Joined) String() string { return "membership is complete, we are active" }
+
+func (e Stalled) String() string {
+	s := fmt.Sprintf("stood still for %v", e.For)
+	if e.Dead {
+		s += ": the others have declared us dead"
+	}
+	return s
+}
+
+func (e Report) String() string { return e.Level.String() + " " + e.Text }

@@ -1,0 +1,105 @@
+package hb
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"systole/hb/wire"
+)
+
+// incoming is what the protocol needs of a received message (section 4). The
+// byte slices are parts of it.
+type incoming struct {
+	wire.Message
+	typ, src, dest    []byte
+	srcUUID, destUUID []byte // nil or 16 bytes
+	seq, gen          uint64
+	numbered          bool // not NS_*: has a sequence number
+
+	// Of a status message. A word or dead time that makes no sense is left out.
+	status       Status
+	statusText   []byte
+	deadtime     time.Duration
+	deadtimeText []byte
+	hasDeadtime  bool
+	protocol     bool
+}
+
+// parse checks that the fields are there which every receiver requires
+// (section 4). Numbers are hexadecimal.
+func parse(m wire.Message) (incoming, error) {
+	in := incoming{Message: m}
+	var seqText, genText, tsText []byte
+	for i := range m.Fields {
+		f := &m.Fields[i]
+		dst, kind := (*[]byte)(nil), wire.String
+		switch f.Name {
+		case "t":
+			dst = &in.typ
+		case "src":
+			dst = &in.src
+		case "dest":
+			dst = &in.dest
+		case "srcuuid":
+			dst, kind = &in.srcUUID, wire.Binary
+		case "destuuid":
+			dst, kind = &in.destUUID, wire.Binary
+		case "seq":
+			dst = &seqText
+		case "hg":
+			dst = &genText
+		case "ts":
+			dst = &tsText
+		case "st":
+			dst = &in.statusText
+		case "dt":
+			dst = &in.deadtimeText
+		case "protocol":
+			in.protocol = true
+		}
+		switch {
+		case dst == nil:
+		case f.Type != kind:
+			return in, fmt.Errorf("field %s is of type %d", f.Name, f.Type)
+		case *dst == nil: // of two fields with one name the first counts
+			*dst = f.Value
+		}
+	}
+	switch {
+	case len(in.typ) == 0:
+		return in, errors.New("no field t")
+	case len(in.src) == 0:
+		return in, errors.New("no field src")
+	case in.srcUUID != nil && len(in.srcUUID) != 16, in.destUUID != nil && len(in.destUUID) != 16:
+		return in, errors.New("a uuid does not have 16 bytes")
+	}
+	if ts, err := hex(tsText); err != nil || ts == 0 {
+		return in, fmt.Errorf("field ts=%.40q: want a time", tsText)
+	}
+	var err error
+	in.numbered = !(len(in.typ) >= 3 && string(in.typ[:3]) == "NS_")
+	if in.gen, err = hex(genText); in.numbered && (err != nil || in.gen == 0) {
+		return in, fmt.Errorf("field hg=%.40q: want a generation", genText)
+	}
+	if in.seq, err = hex(seqText); in.numbered && (err != nil || in.seq == 0) {
+		return in, fmt.Errorf("field seq=%.40q: want a sequence number", seqText)
+	}
+	switch string(in.statusText) {
+	case "init":
+		in.status = Init
+	case "up":
+		in.status = Up
+	case "active":
+		in.status = Active
+	}
+	// 32 bits of milliseconds are 49 days: more is a mistake, and might
+	// overflow.
+	if ms, err := strconv.ParseUint(string(in.deadtimeText), 16, 32); err == nil && ms > 0 {
+		in.deadtime, in.hasDeadtime = time.Duration(ms)*time.Millisecond, true
+	}
+	return in, nil
+}
+
+func hex(text []byte) (uint64, error) { return strconv.ParseUint(string(text), 16, 64) }

@@ -1,0 +1,186 @@
+package hb
+
+import (
+	"fmt"
+	"time"
+)
+
+// ownDeadtime is the dead time we announce (section 7).
+func (c *Core) ownDeadtime() time.Duration {
+	if c.graceEnds.IsZero() {
+		return c.cfg.Deadtime
+	}
+	return c.cfg.Deadtime + c.cfg.StartGrace
+}
+
+// silenceLimit is how long the peer may be silent now.
+func (c *Core) silenceLimit(p *peer) time.Duration {
+	if !c.complete {
+		return max(c.cfg.Initdead, p.deadtime)
+	}
+	return p.deadtime
+}
+
+// Tick does everything that is due.
+func (c *Core) Tick(now time.Time) {
+	now = c.enter(now)
+	if !c.graceEnds.IsZero() && !now.Before(c.graceEnds) {
+		c.graceEnds = time.Time{}
+		// A new dead time is announced at once, unless the beat does it.
+		if now.Before(c.nextBeat) {
+			c.sendStatus(now)
+		}
+	}
+	if !now.Before(c.nextBeat) {
+		c.beat(now)
+	}
+	// The last death can complete the membership, and then shorter limits
+	// hold for the others.
+	for again := true; again; {
+		again = false
+		for _, p := range c.peers {
+			if p.status != Dead && !now.Before(p.since.Add(c.silenceLimit(p))) {
+				c.die(now, p)
+				again = true
+			}
+		}
+	}
+	for _, p := range c.peers {
+		c.expireLinks(now, p.name, p.links, p.deadtime)
+		c.requestMissing(now, p)
+	}
+	c.expireLinks(now, c.cfg.Node, c.links, c.cfg.Deadtime)
+	if c.asking && !now.Before(c.nextAsk) {
+		c.ask(now)
+	}
+}
+
+// Deadline is when Tick is to be called next; it may be past.
+func (c *Core) Deadline() time.Time {
+	at := c.nextBeat
+	earlier := func(t time.Time) {
+		if t.Before(at) {
+			at = t
+		}
+	}
+	if !c.graceEnds.IsZero() {
+		earlier(c.graceEnds)
+	}
+	if c.asking {
+		earlier(c.nextAsk)
+	}
+	for _, p := range c.peers {
+		if p.status != Dead {
+			earlier(p.since.Add(c.silenceLimit(p)))
+			for i := range p.win.missing {
+				earlier(p.win.missing[i].due)
+			}
+		}
+		for i := range p.links {
+			if p.links[i].up {
+				earlier(p.links[i].since.Add(p.deadtime))
+			}
+		}
+	}
+	for i := range c.links {
+		if c.links[i].up {
+			earlier(c.links[i].since.Add(c.cfg.Deadtime))
+		}
+	}
+	return at
+}
+
+// beat sends the periodic status. The schedule is absolute, so a late beat
+// does not delay those after it; beats that were missed altogether are not
+// made up for.
+func (c *Core) beat(now time.Time) {
+	c.sendStatus(now)
+	c.nextBeat = c.nextBeat.Add(c.cfg.Keepalive)
+	if behind := now.Sub(c.nextBeat); behind >= 0 {
+		c.nextBeat = c.nextBeat.Add((behind/c.cfg.Keepalive + 1) * c.cfg.Keepalive)
+	}
+}
+
+// die declares a node dead. What is missing from it stays on the list: if it
+// returns with the same generation it can still be asked.
+func (c *Core) die(now time.Time, p *peer) {
+	silence, limit := now.Sub(p.since), c.silenceLimit(p)
+	why := fmt.Sprintf("silent for %v, its dead time is %v", silence, limit)
+	switch {
+	case !p.heard:
+		why = fmt.Sprintf("not heard within initdead %v", limit)
+	case limit > p.deadtime:
+		why = fmt.Sprintf("silent for initdead %v", limit)
+	}
+	from := p.status
+	p.status = Dead
+	c.event(NodeChanged{Node: p.name, From: from, To: Dead, Why: why, Silence: silence})
+	if c.asking && c.asked == p {
+		c.nextAsk = now
+	}
+	c.checkComplete(now)
+}
+
+// restarted notes a higher generation (section 6.2). The original learns
+// generations from status messages only; here any numbered message will do,
+// because the numbers of the new generation say nothing in the old one: a
+// message that overtook its status would be dropped as a duplicate.
+func (c *Core) restarted(now time.Time, p *peer, gen uint64) {
+	from, old := p.status, p.gen
+	c.lost(p, p.win.abandon())
+	p.win = window{}
+	if from != Dead {
+		p.win.fromOne()
+	}
+	p.gen, p.status, p.since = gen, Init, now
+	p.statusAt, p.statusSeq, p.deadtime = time.Time{}, 0, c.cfg.Deadtime
+	p.ackSent, p.acked, p.ackBase = 0, 0, c.history.newest
+	c.event(NodeChanged{
+		Node: p.name, From: from, To: Init, Restarted: true,
+		Why: fmt.Sprintf("generation %d after %d", gen, old),
+	})
+}
+
+// heardStatus takes a status message in that is new (section 7). Only these
+// prove life.
+func (c *Core) heardStatus(now time.Time, p *peer, m *incoming) {
+	before, from := p.statusAt, p.status
+	if interval := now.Sub(p.since); !before.IsZero() && from != Dead && interval > c.cfg.Warntime {
+		p.lateBeats++
+		c.report(now, reportLate, p.id, Warn, "late heartbeat: node %s: interval %v", p.name, interval)
+	}
+	p.since, p.statusAt = now, now
+	if m.seq < p.statusSeq {
+		return // retransmitted: it is alive, but this is old news
+	}
+	p.statusSeq = m.seq
+	if !m.protocol && c.flow {
+		c.flow = false
+		c.event(Report{Info, fmt.Sprintf("node %s does not speak protocol 1: no acknowledgements and no flow control from now on", p.name)})
+	}
+	if m.hasDeadtime {
+		p.deadtime = m.deadtime
+	} else {
+		c.report(now, reportMalformed, p.id, Warn, "status of node %s has no usable dead time (dt=%.40q): keeping %v", p.name, m.deadtimeText, p.deadtime)
+	}
+	to := m.status
+	if to == "" {
+		c.report(now, reportMalformed, p.id, Warn, "status of node %s has an unknown status word (st=%.40q)", p.name, m.statusText)
+		if to = from; to == Dead {
+			to = Init
+		}
+	}
+	p.status = to
+	if from == Dead {
+		p.ackBase = c.history.newest
+		c.schedule(now, p, len(p.win.missing))
+	}
+	switch {
+	case from == Dead && !before.IsZero():
+		c.event(NodeChanged{Node: p.name, From: from, To: to, Returned: true, Why: "heard again with the same generation"})
+	case from == Dead:
+		c.event(NodeChanged{Node: p.name, From: from, To: to, Why: "heard for the first time"})
+	case from != to:
+		c.event(NodeChanged{Node: p.name, From: from, To: to, Why: "it says so"})
+	}
+}

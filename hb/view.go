@@ -1,0 +1,111 @@
+package hb
+
+import (
+	"slices"
+	"time"
+)
+
+// View is the state of the cluster as this node sees it, for people and
+// metrics. It shares no memory with the core.
+type View struct {
+	At         time.Time // when it was taken
+	Node       string    // ourselves
+	Status     Status
+	Generation uint64
+	Deadtime   time.Duration // as we announce it now
+	Seq        uint64        // our newest message
+	Unacked    uint64        // our messages that a live peer has not acknowledged
+	Peers      []PeerView    // in configured order
+	Links      []LinkView    // how we hear ourselves, on media where that is so
+	Counters   Counters
+}
+
+// PeerView is another node.
+type PeerView struct {
+	Name       string
+	Status     Status
+	Heard      bool // a packet came since our start
+	Generation uint64
+	UUID       [16]byte
+	Deadtime   time.Duration // as it announces it
+	Age        time.Duration // of its last status; negative if none came yet
+	LateBeats  uint64        // intervals above our warntime
+	Missing    int           // messages being asked for
+	Lost       uint64        // messages given up
+	Acked      uint64        // our newest message it has acknowledged
+	Links      []LinkView
+}
+
+// LinkView is a node on a medium.
+type LinkView struct {
+	Medium string
+	Up     bool
+	Age    time.Duration // of the last packet; negative if none came yet
+}
+
+// Counters count since the start.
+type Counters struct {
+	Received      uint64 // packets
+	Bad           uint64 // of these refused
+	Duplicates    uint64 // of these known already, as usual with several media
+	Requests      uint64 // retransmissions we asked for
+	Retransmitted uint64 // packets sent again
+	Naks          uint64 // requests we had to refuse
+}
+
+// Snapshot returns the view at time now.
+func (c *Core) Snapshot(now time.Time) View {
+	v := View{
+		At:         now,
+		Node:       c.cfg.Node,
+		Status:     c.status,
+		Generation: c.cfg.Generation,
+		Deadtime:   c.ownDeadtime(),
+		Seq:        c.history.newest,
+		Unacked:    c.unacked(),
+		Peers:      make([]PeerView, 0, len(c.peers)),
+		Links:      c.linkViews(now, c.links),
+		Counters:   c.counters,
+	}
+	for _, p := range c.peers {
+		v.Peers = append(v.Peers, PeerView{
+			Name:       p.name,
+			Status:     p.status,
+			Heard:      p.heard,
+			Generation: p.gen,
+			UUID:       p.uuid,
+			Deadtime:   p.deadtime,
+			Age:        age(now, p.statusAt),
+			LateBeats:  p.lateBeats,
+			Missing:    len(p.win.missing),
+			Lost:       p.lostNumber,
+			Acked:      p.acked,
+			Links:      c.linkViews(now, p.links),
+		})
+	}
+	return v
+}
+
+// Peer returns the view of the node with that name.
+func (v View) Peer(name string) (PeerView, bool) {
+	i := slices.IndexFunc(v.Peers, func(p PeerView) bool { return p.Name == name })
+	if i < 0 {
+		return PeerView{}, false
+	}
+	return v.Peers[i], true
+}
+
+func (c *Core) linkViews(now time.Time, links []link) []LinkView {
+	views := make([]LinkView, len(links))
+	for i, l := range links {
+		views[i] = LinkView{Medium: c.cfg.Media[i], Up: l.up, Age: age(now, l.since)}
+	}
+	return views
+}
+
+func age(now, then time.Time) time.Duration {
+	if then.IsZero() {
+		return -1
+	}
+	return max(0, now.Sub(then))
+}
