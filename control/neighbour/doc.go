@@ -1,0 +1,21 @@
+// Package neighbour learns and follows the MAC addresses of the machines on
+// the LAN that the director needs: real servers, and the other directors.
+//
+// The kernel does the ARP. A Watcher asks it to resolve an address, as
+// "ip neigh replace ... use" does, and listens to what it finds out; it leaves
+// nothing in the neighbour table that ordinary traffic would not.
+//
+// # Promises
+//
+//  1. The first answer, and any change of a MAC address, is reported as soon
+//     as the kernel says so. The same thing is not reported twice.
+//  2. A known MAC address is not forgotten because the kernel's garbage
+//     collection or a failed re-confirmation dropped it: everybody is asked
+//     once more first, and only silence makes it unknown.
+//  3. Unknown comes with a reason an operator can act on, and is asked again
+//     every second; known is confirmed every 30 s.
+//  4. Only the interface counts by which the address is reached directly.
+//
+// A Watcher works in the network namespace of the process and needs
+// CAP_NET_ADMIN. IPv6 addresses are reported as unknown, not supported.
+package neighbour

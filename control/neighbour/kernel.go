@@ -1,0 +1,119 @@
+package neighbour
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// lookup asks the routing table how addr is reached.
+func lookup(h *netlink.Handle, addr netip.Addr) path {
+	if !addr.Is4() {
+		return path{why: "IPv6 neighbours are not supported: use an IPv4 address"}
+	}
+	routes, err := h.RouteGet(addr.AsSlice())
+	switch {
+	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH), err == nil && len(routes) == 0:
+		return path{why: "no route to it: gate (DR) needs the real server on the director's LAN"}
+	case err != nil:
+		return path{why: fmt.Sprintf("no route to it: %v", err)}
+	}
+	r := routes[0]
+	switch {
+	case r.Type == unix.RTN_LOCAL:
+		return path{why: "is this host"}
+	case r.Type != unix.RTN_UNICAST:
+		return path{why: "is not the address of a host"}
+	case len(r.Gw) > 0 || r.Via != nil:
+		via := r.Gw.String()
+		if r.Via != nil {
+			via = r.Via.String()
+		}
+		return path{why: "not on a connected network: gate (DR) needs the real server on the director's LAN, not behind " + via}
+	}
+	l, err := h.LinkByIndex(r.LinkIndex)
+	if err != nil {
+		return path{why: fmt.Sprintf("interface %d: %v", r.LinkIndex, err)}
+	}
+	return path{ifindex: r.LinkIndex, iface: l.Attrs().Name}
+}
+
+// use has the kernel resolve addr if it needs to, as if a packet were about to
+// be sent: nothing is done for an entry that is reachable; a stale one is
+// confirmed (rtnetlink's NTF_USE, net/core/neighbour.c, neigh_add).
+func use(h *netlink.Handle, addr netip.Addr, ifindex int) error {
+	return h.NeighSet(&netlink.Neigh{
+		LinkIndex: ifindex,
+		Family:    unix.AF_INET,
+		State:     netlink.NUD_NONE,
+		Flags:     netlink.NTF_USE,
+		IP:        addr.AsSlice(),
+	})
+}
+
+// eventOf reads a message; false if it is not about an IPv4 neighbour.
+func eventOf(u netlink.NeighUpdate) (event, bool) {
+	addr, ok := netip.AddrFromSlice(u.IP)
+	if !ok || u.Family != unix.AF_INET {
+		return event{}, false
+	}
+	ev := event{place: place{u.LinkIndex, addr.Unmap()}}
+	const valid = netlink.NUD_PERMANENT | netlink.NUD_NOARP | netlink.NUD_REACHABLE |
+		netlink.NUD_PROBE | netlink.NUD_STALE | netlink.NUD_DELAY
+	switch {
+	case u.Type == unix.RTM_DELNEIGH:
+		ev.fate = gone
+	case u.State&valid != 0:
+		ev.fate, ev.mac = resolved, u.HardwareAddr
+	case u.State&netlink.NUD_FAILED != 0:
+		ev.fate = failed
+	default:
+		ev.fate = resolving
+	}
+	return ev, true
+}
+
+// subscription delivers the kernel's neighbour table, then its changes.
+type subscription struct {
+	updates chan netlink.NeighUpdate // closed when messages were lost
+	broken  chan struct{}            // readable when the table must be read again
+	stop    chan struct{}
+}
+
+func newSubscription() *subscription {
+	return &subscription{
+		updates: make(chan netlink.NeighUpdate),
+		broken:  make(chan struct{}, 1),
+		stop:    make(chan struct{}),
+	}
+}
+
+func subscribe() (*subscription, error) {
+	s := newSubscription()
+	err := netlink.NeighSubscribeWithOptions(s.updates, s.stop, netlink.NeighSubscribeOptions{
+		ListExisting: true,
+		// Whatever went wrong (an overrun, a listing disturbed by a change,
+		// a message that cannot be read) something may be missing.
+		ErrorCallback: func(error) {
+			select {
+			case s.broken <- struct{}{}:
+			default:
+			}
+		},
+	})
+	if err != nil {
+		close(s.stop)
+		return nil, fmt.Errorf("subscribing to neighbour messages: %w", err)
+	}
+	return s, nil
+}
+
+// close ends the subscription's goroutine, which may be waiting to deliver.
+func (s *subscription) close() {
+	close(s.stop)
+	for range s.updates {
+	}
+}

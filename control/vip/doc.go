@@ -1,0 +1,18 @@
+// Package vip puts virtual addresses on this machine and tells the LAN where
+// they are now.
+//
+// # Promises
+//
+//  1. Add and Del are idempotent. After Del the address is on the interface
+//     in no form, whatever prefix length it had.
+//  2. The first announcement leaves in the caller of Announce, before it
+//     returns; no goroutine has to be scheduled first.
+//  3. Once Del or Close has returned, nothing is announced any more: a late
+//     announcement would take the address from a peer that has taken over.
+//  4. An address that somebody else removed is not announced again.
+//  5. Each announcement is a pair, the request form and the reply form, since
+//     some switches and routers listen to one of them only.
+//
+// A Manager works in the network namespace of the process. It needs
+// CAP_NET_ADMIN and CAP_NET_RAW. IPv6 is refused with ErrIPv6.
+package vip
