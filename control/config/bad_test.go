@@ -1,0 +1,560 @@
+package config
+
+// base is a configuration without a fault, which the cases of TestBad break.
+const base = `node: node1
+cluster:
+  keepalive: 1s
+  deadtime: 10s
+  nodes: [node1, node2]
+  media:
+    - type: ucast
+      interface: eth0
+      peers: {node1: 192.0.2.1, node2: 192.0.2.2}
+groups:
+  - name: web
+    preferred: node1
+    vips:
+      - {address: 192.0.2.101, interface: eth0}
+services:
+  - virtual: 192.0.2.101:80
+    check: {type: http, path: /ok, expect: ok}
+    servers:
+      - address: 192.0.2.200
+      - {address: 192.0.2.201, weight: 2}
+dataplane: {interface: eth0}
+`
+
+// bad are edits of base (text to replace by the text that follows it, each once)
+// and every error they must give.
+var bad = []struct {
+	name  string
+	edits []string
+	want  []string
+}{
+	{"unknown key at the top", []string{"dataplane:", "datapane:"}, []string{
+		`21:1: unknown key "datapane" at the top level: did you mean "dataplane"?`,
+	}},
+	{"unknown key in cluster, misspelt", []string{"keepalive:", "keep_alive:"}, []string{
+		`3:3: unknown key "keep_alive" in cluster: did you mean "keepalive"?`,
+	}},
+	{"unknown key in cluster, another's word", []string{"  deadtime:", "  failback: on\n  deadtime:"}, []string{
+		`4:3: unknown key "failback" in cluster: did you mean "auto_failback"?`,
+	}},
+	{"unknown key in media", []string{"      interface: eth0\n", "      interface: eth0\n      udpport: 694\n"}, []string{
+		`9:7: unknown key "udpport" in media: did you mean "port"?`,
+	}},
+	{"unknown key in groups", []string{"    preferred: node1", "    owner: node1"}, []string{
+		`12:5: unknown key "owner" in groups: did you mean "preferred"?`,
+	}},
+	{"unknown key in vips", []string{"      - {address: 192.0.2.101, interface: eth0}", "      - {address: 192.0.2.101, dev: eth0}"}, []string{
+		`14:32: unknown key "dev" in vips: did you mean "interface"?`,
+	}},
+	{"unknown key in services", []string{"    check:", "    forwarding: gate\n    check:"}, []string{
+		`17:5: unknown key "forwarding" in services: want virtual, protocol, scheduler, quiescent, check, servers or fallback`,
+	}},
+	{"unknown key in check", []string{"path: /ok", "request: /ok"}, []string{
+		`17:25: unknown key "request" in check: did you mean "path"?`,
+	}},
+	{"unknown key in servers", []string{"weight: 2", "wieght: 2"}, []string{
+		`20:32: unknown key "wieght" in servers: did you mean "weight"?`,
+	}},
+	{"unknown key in dataplane", []string{"dataplane: {interface: eth0}", "dataplane: {interface: eth0, size: 5}"}, []string{
+		`21:30: unknown key "size" in dataplane: want mode, interface, pin or flows`,
+	}},
+	{"unknown key in metrics", []string{"dataplane:", "metrics: {addr: x}\ndataplane:"}, []string{
+		`21:11: unknown key "addr" in metrics: want listen`,
+	}},
+	{"unknown key in control", []string{"dataplane:", "control: {path: /x}\ndataplane:"}, []string{
+		`21:11: unknown key "path" in control: want socket`,
+	}},
+	{"duplicate key", []string{"  deadtime: 10s\n", "  deadtime: 10s\n  keepalive: 2s\n"}, []string{
+		"5:3: keepalive is written twice, first in line 3: remove one",
+	}},
+	{"duplicate key in a flow mapping", []string{"weight: 2", "weight: 2, weight: 3"}, []string{
+		"20:43: weight is written twice, first in line 20: remove one",
+	}},
+	{"duplicate section", []string{"dataplane:", "node: node2\ndataplane:"}, []string{
+		"21:1: node is written twice, first in line 1: remove one",
+	}},
+	{"key that is a number", []string{"{node1: 192.0.2.1,", "{1: 192.0.2.1,"}, []string{
+		"9:7: node1 is missing in peers: write the address of every node on this path, such as node1: 192.0.2.1",
+		"9:15: a key must be plain text: put 1 in quotes",
+	}},
+	{"merge key", []string{"weight: 2", "<<: {weight: 2}"}, []string{
+		`20:32: merge keys ("<<") are not supported: write the keys out, or use the whole mapping by an alias`,
+	}},
+	{"cluster is text", []string{`cluster:
+  keepalive: 1s
+  deadtime: 10s
+  nodes: [node1, node2]
+  media:
+    - type: ucast
+      interface: eth0
+      peers: {node1: 192.0.2.1, node2: 192.0.2.2}
+`, "cluster: web\n"}, []string{
+		`2:10: cluster: want keys and values, found "web"`,
+	}},
+	{"section without a value", []string{"dataplane: {interface: eth0}", "dataplane:"}, []string{
+		"21:1: dataplane has no value: give it one, or remove the key",
+	}},
+	{"key without a value", []string{"keepalive: 1s", "keepalive:"}, []string{
+		"3:3: keepalive has no value: give it one, or remove the key",
+	}},
+	{"list where text belongs", []string{"keepalive: 1s", "keepalive: [1s]"}, []string{
+		"3:14: keepalive: want a single value, found a list",
+	}},
+	{"mapping where a list belongs", []string{"nodes: [node1, node2]", "nodes: {node1: node2}"}, []string{
+		`5:10: nodes: want a list, found keys and values: begin each entry with "- "`,
+	}},
+	{"text where a list belongs", []string{"nodes: [node1, node2]", "nodes: node1 node2"}, []string{
+		`5:10: nodes: want a list, found "node1 node2": begin each entry with "- "`,
+	}},
+	{"list without a value", []string{"nodes: [node1, node2]", "nodes:"}, []string{
+		"5:3: nodes has no value: give it one, or remove the key",
+	}},
+	{"text where a mapping belongs", []string{"      - address: 192.0.2.200", "      - 192.0.2.200"}, []string{
+		"19:9: servers: want keys and values: write {address: 192.0.2.200}",
+	}},
+	{"entry without a value", []string{"      - address: 192.0.2.200", "      -"}, []string{
+		`19:8: servers: an empty entry: remove the "-"`,
+	}},
+	{"number where text belongs", []string{"name: web", "name: 5"}, []string{
+		`11:11: name: 5 is not text to YAML: write "5", in quotes`,
+	}},
+	{"number as expression", []string{"expect: ok", "expect: 200"}, []string{
+		`17:44: expect: 200 is not text to YAML: write "200", in quotes`,
+	}},
+	{"empty text", []string{"path: /ok", "path: ''"}, []string{
+		"17:31: path: is empty: give it a value, or remove the key",
+	}},
+	{"number in quotes", []string{"weight: 2", `weight: "2"`}, []string{
+		"20:40: weight: want a number: write 2, without quotes",
+	}},
+	{"hexadecimal number", []string{"weight: 2", "weight: 0x10"}, []string{
+		`20:40: weight: want a number from 0 to 65535, found "0x10"`,
+	}},
+	{"boolean of another language", []string{"    check:", "    quiescent: yes\n    check:"}, []string{
+		`17:16: quiescent: "yes" is not true or false: write true, without quotes`,
+	}},
+	{"boolean that is none", []string{"    check:", "    quiescent: maybe\n    check:"}, []string{
+		`17:16: quiescent: want true or false, found "maybe"`,
+	}},
+	{"cluster missing", []string{`cluster:
+  keepalive: 1s
+  deadtime: 10s
+  nodes: [node1, node2]
+  media:
+    - type: ucast
+      interface: eth0
+      peers: {node1: 192.0.2.1, node2: 192.0.2.2}
+`, ""}, []string{
+		`1:1: cluster is missing: write "cluster:" with at least "nodes: [...]"`,
+	}},
+	{"nodes missing", []string{"  nodes: [node1, node2]\n", ""}, []string{
+		"2:1: nodes is missing in cluster: write the names of the directors, such as nodes: [node1, node2]",
+	}},
+	{"nodes empty", []string{"  nodes: [node1, node2]\n", "  nodes: []\n"}, []string{
+		"5:3: nodes is empty: name one or two directors",
+	}},
+	{"node name in capitals", []string{"[node1, node2]", "[Node1, node2]"}, []string{
+		`5:11: nodes: "Node1": node names are lower case, write "node1"`,
+	}},
+	{"node name with a space", []string{"[node1, node2]", "[node1, 'node 2']"}, []string{
+		`5:18: nodes: "node 2" is not a node name: want letters, digits and . _ -`,
+	}},
+	{"node name too long", []string{"[node1, node2]", "[node1, node2xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx]"}, []string{
+		"5:18: nodes: a node name has fewer than 100 characters, this has 100",
+	}},
+	{"node named twice", []string{"[node1, node2]", "[node1, node1]"}, []string{
+		"5:18: nodes: node1 is named twice: each director has its own name",
+	}},
+	{"three nodes", []string{"[node1, node2]", "[node1, node2, node3]", "node2: 192.0.2.2}", "node2: 192.0.2.2, node3: 192.0.2.3}"}, []string{
+		"5:25: nodes: three or more directors are not there yet: name one or two",
+	}},
+	{"own node unknown", []string{"node: node1", "node: node3"}, []string{
+		`1:7: node: "node3" is not among cluster.nodes (node1, node2): use one of these`,
+	}},
+	{"duration without a unit", []string{"keepalive: 1s", "keepalive: 1"}, []string{
+		"3:14: keepalive: 1 has no unit: write 1s for seconds, 1ms for milliseconds",
+	}},
+	{"duration that is none", []string{"keepalive: 1s", "keepalive: 1 second"}, []string{
+		`3:14: keepalive: "1 second" is not a duration: write one such as 500ms, 10s or 1m30s`,
+	}},
+	{"duration too short", []string{"keepalive: 1s", "keepalive: 1ms"}, []string{
+		"3:14: keepalive: 1ms is too short: want 10ms to 1m",
+	}},
+	{"duration too long", []string{"deadtime: 10s", "deadtime: 2h"}, []string{
+		"4:13: deadtime: 2h is too long: want 20ms to 1h",
+	}},
+	{"duration too fine", []string{"keepalive: 1s", "keepalive: 20.5ms\n  warntime: 20500us"}, []string{
+		"3:14: keepalive: 20.5ms is not a whole number of milliseconds",
+		"4:13: warntime: 20500us is not a whole number of milliseconds",
+	}},
+	{"negative duration", []string{"keepalive: 1s", "keepalive: -1s"}, []string{
+		"3:14: keepalive: -1s is too short: want 10ms to 1m",
+	}},
+	{"deadtime is twice keepalive", []string{"deadtime: 10s", "deadtime: 2s"}, []string{
+		"4:13: deadtime 2s must be more than twice keepalive 1s: better is ten times, 10s",
+	}},
+	{"deadtime by default less than twice keepalive", []string{"  keepalive: 1s\n  deadtime: 10s", "  keepalive: 5s"}, []string{
+		"3:14: deadtime 10s must be more than twice keepalive 5s: better is ten times, 50s",
+	}},
+	{"warntime is deadtime", []string{"  deadtime: 10s", "  deadtime: 10s\n  warntime: 10s"}, []string{
+		"5:13: warntime 10s must be less than deadtime 10s: half of it, 5s, is usual",
+	}},
+	{"initdead less than deadtime", []string{"  deadtime: 10s", "  deadtime: 10s\n  initdead: 9s"}, []string{
+		"5:13: initdead 9s must not be less than deadtime 10s: twice as much, 20s, is usual",
+	}},
+	{"relative path", []string{"  deadtime: 10s", "  deadtime: 10s\n  authkeys: authkeys\n  state_dir: ./state"}, []string{
+		`5:13: authkeys: "authkeys" is not an absolute path: begin it with /`,
+		`6:14: state_dir: "./state" is not an absolute path: begin it with /`,
+	}},
+	{"media missing", []string{"  media:\n    - type: ucast\n      interface: eth0\n      peers: {node1: 192.0.2.1, node2: 192.0.2.2}\n", ""}, []string{
+		"2:1: media is missing in cluster: write at least one path between the directors, such as - {type: ucast, interface: eth0, peers: {...}}",
+	}},
+	{"medium of heartbeat", []string{"type: ucast", "type: bcast"}, []string{
+		`7:13: type: "bcast" is not there yet: use ucast`,
+	}},
+	{"medium unknown", []string{"type: ucast", "type: ucats"}, []string{
+		`7:13: type: want ucast, found "ucats": did you mean "ucast"?`,
+	}},
+	{"medium without type and interface", []string{"    - type: ucast\n      interface: eth0\n      peers:", "    - peers:"}, []string{
+		"7:7: interface is missing in media: write the NIC of this path, such as interface: eth0",
+		"7:7: type is missing in media: write type: ucast",
+	}},
+	{"medium without peers", []string{"      peers: {node1: 192.0.2.1, node2: 192.0.2.2}\n", ""}, []string{
+		"7:7: peers is missing in media: write the address of each director on this path, such as peers: {node1: 192.0.2.1, node2: 192.0.2.2}",
+	}},
+	{"medium twice", []string{"groups:", "    - {type: ucast, interface: eth0, peers: {node1: 192.0.2.1, node2: 192.0.2.2}}\ngroups:"}, []string{
+		"10:32: media: eth0 port 694 is there already, in line 8: a second path needs another NIC or port",
+	}},
+	{"medium port", []string{"      interface: eth0\n", "      interface: eth0\n      port: 65536\n"}, []string{
+		"9:13: port: 65536 is out of range: want 1 to 65535",
+	}},
+	{"peer missing", []string{", node2: 192.0.2.2}", "}"}, []string{
+		"9:7: node2 is missing in peers: write the address of every node on this path, such as node2: 192.0.2.1",
+	}},
+	{"peer unknown", []string{"node2: 192.0.2.2}", "node2: 192.0.2.2, node9: 192.0.2.9}"}, []string{
+		`9:51: peers: "node9" is not among nodes (node1, node2)`,
+	}},
+	{"peers with one address", []string{"192.0.2.2}", "192.0.2.1}"}, []string{
+		"9:40: peers: 192.0.2.1 is the address of node1 already",
+	}},
+	{"peer by host name", []string{"192.0.2.2}", "node2.example.com}"}, []string{
+		`9:40: node2: "node2.example.com" is not an IP address: write one such as 192.0.2.10; host names are not looked up`,
+	}},
+	{"interface name", []string{"      interface: eth0\n", "      interface: eth0:1\n"}, []string{
+		`8:18: interface: "eth0:1" cannot be an interface: want its name as "ip link" shows it, up to 15 characters`,
+	}},
+	{"group without a name", []string{"  - name: web\n    preferred: node1", "  - preferred: node1"}, []string{
+		"11:5: name is missing in groups: write a name for it, such as name: web",
+	}},
+	{"group twice", []string{"services:", "  - {name: web, vips: [{address: 192.0.2.102, interface: eth0}]}\nservices:"}, []string{
+		"15:12: groups: the name web is taken, in line 11: give each group its own",
+	}},
+	{"group name reserved", []string{"name: web", "name: all"}, []string{
+		`11:11: name: "all" means a set of groups in commands: choose another name`,
+	}},
+	{"group name", []string{"name: web", "name: my web"}, []string{
+		`11:11: name: "my web" is not a name: want up to 64 letters, digits and . _ -`,
+	}},
+	{"preferred unknown", []string{"preferred: node1", "preferred: node3"}, []string{
+		`12:16: preferred: "node3" is not among cluster.nodes (node1, node2)`,
+	}},
+	{"vips missing", []string{"    vips:\n      - {address: 192.0.2.101, interface: eth0}\n", ""}, []string{
+		"11:5: vips is missing in groups: write at least one address, such as vips: [{address: 192.0.2.101, interface: eth0}]",
+	}},
+	{"vip twice", []string{"services:", "  - {name: db, vips: [{address: 192.0.2.101, interface: eth0}]}\nservices:"}, []string{
+		"15:33: address: 192.0.2.101 is a VIP of group web already: an address is in one group only",
+	}},
+	{"vip without interface", []string{", interface: eth0}\nservices", "}\nservices"}, []string{
+		"14:9: interface is missing in vips: write the NIC it lives on, such as interface: eth0",
+	}},
+	{"vip ipv6", []string{"address: 192.0.2.101,", "address: '2001:db8::1/64',"}, []string{
+		"14:19: address: 2001:db8::1 is an IPv6 address: only IPv4 works so far",
+	}},
+	{"vip prefix length", []string{"address: 192.0.2.101,", "address: 192.0.2.101/33,"}, []string{
+		`14:19: address: the prefix length "33" of 192.0.2.101 is not 1 to 32: write 192.0.2.101/32`,
+	}},
+	{"vip multicast", []string{"address: 192.0.2.101,", "address: 224.0.0.81,"}, []string{
+		"14:19: address: 224.0.0.81 is not the address of one machine",
+	}},
+	{"vip is a director's", []string{"address: 192.0.2.101,", "address: 192.0.2.2,", "virtual: 192.0.2.101:80", "virtual: 192.0.2.2:80"}, []string{
+		"14:19: address: 192.0.2.2 is the own address of node2: a VIP must be free to move",
+	}},
+	{"virtual without port", []string{"192.0.2.101:80", "192.0.2.101"}, []string{
+		`16:14: virtual: "192.0.2.101" has no port: write 192.0.2.101:80`,
+	}},
+	{"virtual port 0", []string{"192.0.2.101:80", "192.0.2.101:0"}, []string{
+		"16:14: virtual: 192.0.2.101:0 has port 0: a service has one port, 1 to 65535",
+	}},
+	{"virtual by name", []string{"192.0.2.101:80", "www.example.com:80"}, []string{
+		`16:14: virtual: "www.example.com:80" is not a VIP and a port: write one such as 192.0.2.101:80, in numbers`,
+	}},
+	{"virtual ipv6", []string{"192.0.2.101:80", "'[2001:db8::1]:80'"}, []string{
+		"16:14: virtual: 2001:db8::1 is an IPv6 address: only IPv4 works so far",
+	}},
+	{"virtual missing", []string{"  - virtual: 192.0.2.101:80\n    check", "  - check"}, []string{
+		"16:5: virtual is missing in services: write the address and port of the service, such as virtual: 192.0.2.101:80",
+	}},
+	{"virtual not a vip", []string{"192.0.2.101:80", "192.0.2.99:80"}, []string{
+		"16:14: virtual: 192.0.2.99 is not a VIP of any group: add it to the vips of a group",
+	}},
+	{"service twice", []string{"dataplane:", "  - {virtual: '192.0.2.101:80', servers: [{address: 192.0.2.202}]}\ndataplane:"}, []string{
+		"21:15: virtual: 192.0.2.101:80/tcp is there already, in line 16: put its servers there",
+	}},
+	{"protocol", []string{"    check:", "    protocol: sctp\n    check:"}, []string{
+		`17:15: protocol: "sctp" is not there yet: use tcp or udp`,
+	}},
+	{"udp without a check", []string{"    check: {type: http, path: /ok, expect: ok}", "    protocol: udp"}, []string{
+		"16:5: check is missing in services: write check: {type: none}, or a check of a tcp port: a udp port cannot be checked by itself",
+	}},
+	{"scheduler to come", []string{"    check:", "    scheduler: wlc\n    check:"}, []string{
+		`17:16: scheduler: "wlc" is not there yet: use rr or wrr`,
+	}},
+	{"scheduler unknown", []string{"    check:", "    scheduler: wr\n    check:"}, []string{
+		`17:16: scheduler: want rr or wrr, found "wr"`,
+	}},
+	{"servers missing", []string{"    servers:\n      - address: 192.0.2.200\n      - {address: 192.0.2.201, weight: 2}\n", ""}, []string{
+		"16:5: servers is missing in services: write at least one real server, such as servers: [{address: 192.0.2.200}]",
+	}},
+	{"server twice", []string{"192.0.2.201", "192.0.2.200"}, []string{
+		"20:19: address: 192.0.2.200 is a server of this service already, in line 19: remove one",
+	}},
+	{"server is the vip", []string{"192.0.2.201", "192.0.2.101"}, []string{
+		"20:19: address: 192.0.2.101 is the VIP itself: write the server's own address",
+	}},
+	{"server is another vip", []string{"      - {address: 192.0.2.101, interface: eth0}", "      - {address: 192.0.2.101, interface: eth0}\n      - {address: 192.0.2.201, interface: eth0}"}, []string{
+		"21:19: address: 192.0.2.201 is a VIP, of group web: write the server's own address",
+	}},
+	{"server is a director", []string{"192.0.2.201", "192.0.2.1"}, []string{
+		"20:19: address: 192.0.2.1 is the director node1: a director cannot be its own real server yet",
+	}},
+	{"server with a port", []string{"192.0.2.201", "'192.0.2.201:8080'"}, []string{
+		`20:19: address: "192.0.2.201:8080" has a port: the packets keep the port of the service, write the address alone`,
+	}},
+	{"server on loopback", []string{"192.0.2.201", "127.0.0.1"}, []string{
+		"20:19: address: 127.0.0.1 is a loopback address: want one that the LAN can reach",
+	}},
+	{"server with a prefix", []string{"192.0.2.201", "192.0.2.201/24"}, []string{
+		`20:19: address: "192.0.2.201/24" has a prefix length: write the address alone`,
+	}},
+	{"server without address", []string{"{address: 192.0.2.201, weight: 2}", "{weight: 2}"}, []string{
+		"20:9: address is missing in servers: write the server's own address, such as address: 192.0.2.200",
+	}},
+	{"weight too large", []string{"weight: 2", "weight: 65536"}, []string{
+		"20:40: weight: 65536 is out of range: want 0 to 65535",
+	}},
+	{"weight negative", []string{"weight: 2", "weight: -1"}, []string{
+		"20:40: weight: -1 is out of range: want 0 to 65535",
+	}},
+	{"weight enormous", []string{"weight: 2", "weight: 99999999999999999999"}, []string{
+		"20:40: weight: 99999999999999999999 is out of range: want 0 to 65535",
+	}},
+	{"fallback with weight", []string{"    servers:", "    fallback: {address: 192.0.2.202, weight: 1}\n    servers:"}, []string{
+		"18:38: weight has no effect in fallback, which is alone and not checked: remove it",
+	}},
+	{"fallback is a server", []string{"    servers:", "    fallback: {address: 192.0.2.201}\n    servers:"}, []string{
+		"18:25: address: 192.0.2.201 is a server of this service already: the fallback is another one",
+	}},
+	{"fallback is the vip", []string{"    servers:", "    fallback: {address: 192.0.2.101}\n    servers:"}, []string{
+		"18:25: address: 192.0.2.101 is the VIP itself: write the server's own address",
+	}},
+	{"check type to come", []string{"type: http", "type: https"}, []string{
+		`17:19: type: "https" is not there yet: use tcp, http or none`,
+	}},
+	{"check type of ldirectord", []string{"type: http", "type: negotiate"}, []string{
+		`17:19: type: "negotiate" is called http here`,
+	}},
+	{"check type none with the rest", []string{"type: http", "type: none, interval: 1s"}, []string{
+		"17:25: interval has no effect in a check of type none: remove it",
+		"17:39: path has no effect in a check of type none: write type: http, or remove it",
+		"17:50: expect has no effect in a check of type none: write type: http, or remove it",
+	}},
+	{"check type tcp with a path", []string{"type: http", "type: tcp"}, []string{
+		"17:24: path has no effect in a check of type tcp: write type: http, or remove it",
+		"17:35: expect has no effect in a check of type tcp: write type: http, or remove it",
+	}},
+	{"check path", []string{"path: /ok", "path: ok"}, []string{
+		`17:31: path: "ok" does not begin with /: write "/ok"`,
+	}},
+	{"check path with a space", []string{"path: /ok", "path: /o k"}, []string{
+		`17:31: path: "/o k" cannot be asked for: write special characters as %XX, a space as %20`,
+	}},
+	{"check expression", []string{"expect: ok", "expect: '(ok'"}, []string{
+		`17:44: expect: "(ok" is not a regular expression, missing closing ) in "(ok": put a \ before characters that stand for themselves`,
+	}},
+	{"check expression of perl", []string{"expect: ok", "expect: '(?!ok)'"}, []string{
+		`17:44: expect: "(?!ok)" is not a regular expression, invalid or unsupported Perl syntax in "(?!": look-ahead, look-behind and back-references of Perl do not exist here (RE2)`,
+	}},
+	{"check of head with a body", []string{"expect: ok", "expect: ok, method: HEAD"}, []string{
+		"17:44: expect needs a body, and the answer to HEAD has none: use method GET",
+	}},
+	{"check method", []string{"expect: ok", "method: POST"}, []string{
+		`17:44: method: "POST" changes things on the server: use GET or HEAD`,
+	}},
+	{"check method in small letters", []string{"expect: ok", "method: get"}, []string{
+		`17:44: method: "get" must be in capitals: write GET`,
+	}},
+	{"check host", []string{"expect: ok", "virtual_host: 'http://www.a.com/'"}, []string{
+		`17:50: virtual_host: "http://www.a.com/" is a URL: write the host name alone, and path: for the rest`,
+	}},
+	{"check timeout", []string{"expect: ok", "timeout: 5s"}, []string{
+		"17:45: timeout 5s is longer than interval 2s: a check must end before the next begins",
+	}},
+	{"check rise and fall", []string{"expect: ok", "rise: 0, fall: two"}, []string{
+		"17:42: rise: 0 is out of range: want 1 to 1000",
+		`17:51: fall: want a number from 1 to 1000, found "two"`,
+	}},
+	{"check of a server", []string{"weight: 2", "check: {port: 0, timeout: 0s}"}, []string{
+		"20:46: port: 0 is out of range: want 1 to 65535",
+		"20:58: timeout: 0s is too short: want 1ms to 1h",
+	}},
+	{"mode", []string{"dataplane: {interface: eth0}", "dataplane: {interface: eth0, mode: nativ}"}, []string{
+		`21:36: mode: want auto, native, generic or ipvs, found "nativ": did you mean "native"?`,
+	}},
+	{"mode xdp", []string{"dataplane: {interface: eth0}", "dataplane: {interface: eth0, mode: xdp}"}, []string{
+		`21:36: mode: "xdp" is the rule: use auto, or native, or generic`,
+	}},
+	{"interface missing", []string{"dataplane: {interface: eth0}\n", ""}, []string{
+		"1:1: interface is missing in dataplane: write the NIC that the clients' packets come in by, such as interface: eth0",
+	}},
+	{"pin", []string{"dataplane: {interface: eth0}", "dataplane: {interface: eth0, pin: systole}"}, []string{
+		`21:35: pin: "systole" is not an absolute path: begin it with /`,
+	}},
+	{"flows not a power of two", []string{"dataplane: {interface: eth0}", "dataplane: {interface: eth0, flows: 1000000}"}, []string{
+		"21:37: flows: 1000000 is not a power of two: write 524288 or 1048576",
+	}},
+	{"flows too few", []string{"dataplane: {interface: eth0}", "dataplane: {interface: eth0, flows: 512}"}, []string{
+		"21:37: flows: 512 is out of range: want 1024 to 16777216",
+	}},
+	{"listen without port", []string{"dataplane:", "metrics: {listen: 127.0.0.1}\ndataplane:"}, []string{
+		`21:19: listen: "127.0.0.1" is not host:port: write one such as 127.0.0.1:9101`,
+	}},
+	{"listen port", []string{"dataplane:", "metrics: {listen: '127.0.0.1:http'}\ndataplane:"}, []string{
+		`21:19: listen: the port "http" is not a number from 1 to 65535`,
+	}},
+	{"listen host", []string{"dataplane:", "metrics: {listen: 'a b:80'}\ndataplane:"}, []string{
+		`21:19: listen: "a b" is not a host: write one such as 127.0.0.1`,
+	}},
+	{"socket", []string{"dataplane:", "control: {socket: systole.sock}\ndataplane:"}, []string{
+		`21:19: socket: "systole.sock" is not an absolute path: begin it with /`,
+	}},
+	{"socket too long", []string{"dataplane:", `control: {socket: /xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx}
+dataplane:`}, []string{
+		"21:19: socket: the path has 108 bytes: a socket's has at most 107",
+	}},
+	{"alias without anchor", []string{"expect: ok", "expect: *.html"}, []string{
+		"17:44: *.html refers to an anchor &.html that is not there; text that begins with * must stand in quotes",
+	}},
+	{"anchor twice", []string{"expect: ok", "expect: &a ok", "weight: 2", "weight: &a 2"}, []string{
+		"20:40: the anchor &a is set twice: give each its own name",
+	}},
+	{"tag", []string{"expect: ok", "expect: !!str ok"}, []string{
+		"17:44: YAML tags are not supported: remove !!str; text that begins with ! must stand in quotes",
+	}},
+	{"fault behind an alias, once", []string{"    check: {type: http, path: /ok, expect: ok}", "    check: &c {type: http, path: ok}", "weight: 2", "check: *c"}, []string{
+		`17:34: path: "ok" does not begin with /: write "/ok"`,
+	}},
+	{"second document", []string{"dataplane:", "---\ndataplane:"}, []string{
+		`22:1: a second document starts here: one file holds one configuration, remove the line "---" or "..." above`,
+	}},
+	{"directive", []string{"node: node1", "%YAML 1.2\n---\nnode: node1"}, []string{
+		"1:1: YAML directives (lines that begin with %) are not supported: remove it",
+	}},
+	{"tab", []string{"  deadtime", "\tdeadtime", "    preferred", "    \tpreferred"}, []string{
+		"4:1: a tab in the indentation: use spaces",
+		"12:5: a tab in the indentation: use spaces",
+	}},
+	{"control character", []string{"expect: ok", "expect: o\x07k"}, []string{
+		"17:45: control character U+0007: remove it",
+	}},
+	{"open bracket", []string{"[node1, node2]", "[node1, node2"}, []string{
+		`6:3: not YAML: "," or "]" is missing here`,
+	}},
+	{"open brace", []string{"weight: 2}", "weight: 2"}, []string{
+		`21:1: not YAML: "," or "}" is missing here`,
+	}},
+	{"open quote", []string{"expect: ok", `expect: "ok`}, []string{
+		`17:44: not YAML: a quote (") that is not closed`,
+	}},
+	{"colon without space", []string{"keepalive: 1s", "keepalive:1s"}, []string{
+		`3:3: not YAML: this is not "key: value": write a colon and a space after the key`,
+	}},
+	{"indentation", []string{"  deadtime", "   deadtime"}, []string{
+		`3:14: not YAML: "key: value" is not possible here: check the indentation, and put text that has ": " in it in quotes`,
+	}},
+	{"two colons", []string{"name: web", "name: web: b"}, []string{
+		`11:11: not YAML: "key: value" is not possible here: check the indentation, and put text that has ": " in it in quotes`,
+	}},
+	{"reserved character", []string{"name: web", "name: @web"}, []string{
+		"11:11: not YAML: text that begins with @ or ` must stand in quotes",
+	}},
+	{"groups misspelt", []string{"groups:", "gruops:"}, []string{
+		`10:1: unknown key "gruops" at the top level: did you mean "groups"?`,
+	}},
+	{"server as bare address in a list", []string{"{address: 192.0.2.201, weight: 2}", "192.0.2.201"}, []string{
+		"20:9: servers: want keys and values: write {address: 192.0.2.201}",
+	}},
+	{"cluster misspelt", []string{"cluster:", "clutser:"}, []string{
+		`2:1: unknown key "clutser" at the top level: did you mean "cluster"?`,
+	}},
+	{"groups is text", []string{"groups:\n  - name: web\n    preferred: node1\n    vips:\n      - {address: 192.0.2.101, interface: eth0}\n", "groups: web\n"}, []string{
+		`10:9: groups: want a list, found "web": begin each entry with "- "`,
+	}},
+	{"circle of aliases", []string{"weight: 2", "check: &c {port: *c}"}, []string{
+		"20:42: port: want a single value, found keys and values",
+	}},
+}
+
+// badWhole are files that do not look like base at all.
+var badWhole = []struct {
+	name, file string
+	want       []string
+}{
+	{"empty", "", []string{
+		`1:1: the file is empty: write at least "cluster:" with the names of its "nodes:"`,
+	}},
+	{"nothing but a comment", "# nothing\n\n", []string{
+		`1:1: the file is empty: write at least "cluster:" with the names of its "nodes:"`,
+	}},
+	{"empty document", "---\n", []string{
+		`1:1: the file is empty: write at least "cluster:" with the names of its "nodes:"`,
+	}},
+	{"text", "hello\n", []string{
+		`1:1: this is not a configuration: want keys and values such as "cluster:", found "hello"`,
+	}},
+	{"a list", "- a\n- b\n", []string{
+		`1:1: this is not a configuration: want keys and values such as "cluster:", found a list`,
+	}},
+	{"null", "~\n", []string{
+		`1:1: this is not a configuration: want keys and values such as "cluster:", found nothing`,
+	}},
+	{"html", "<html>\n<body class=\"x\">\n", []string{
+		`1:1: this is not a configuration: want keys and values such as "cluster:", found "<html> <body class=\"x\">"`,
+	}},
+	{"ini", "[cluster]\nkeepalive = 1\n", []string{
+		"2:1: not YAML: a value is not possible here: check the indentation and the quotes",
+	}},
+	{"ha.cf", "keepalive 1\ndeadtime 10\nnode node1 node2\n", []string{
+		`1:1: this is not a configuration: want keys and values such as "cluster:", found "keepalive 1 deadtime 10 node node1 node2"`,
+	}},
+	{"json is yaml", "{\"node\": \"node1\", \"cluster\": {\"nodes\": \"node1\"}}\n", []string{
+		`1:40: nodes: want a list, found "node1": begin each entry with "- "`,
+	}},
+	{"not UTF-8", "node: n\xf6de\n", []string{
+		"1:8: the file is not UTF-8 text (byte 0xf6): save it as UTF-8",
+	}},
+	{"UTF-16", "\xff\xfen\x00o\x00", []string{
+		"1:1: the file is not UTF-8 text (byte 0xff): it looks like UTF-16, save it as UTF-8",
+	}},
+	{"NUL", "a\n\x00", []string{
+		"2:1: control character U+0000: remove it",
+	}},
+	{"deep", "a: [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[", []string{
+		"1:36: nested more than 32 levels deep: this is no configuration",
+	}},
+	{"deep dashes", "- - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - - a", []string{
+		"1:65: nested more than 32 levels deep: this is no configuration",
+	}},
+}

@@ -1,0 +1,251 @@
+package config
+
+import (
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+// facts are what one section needs to know of another to check itself. A part
+// that has errors is not complete, and what it may lack is not reported again.
+type facts struct {
+	nodes     []string
+	nodesGood bool
+	directors map[netip.Addr]string // address -> node
+	vips      map[netip.Addr]string // VIP -> group
+	vipsGood  bool
+}
+
+func (f *facts) nodeList() string { return strings.Join(f.nodes, ", ") }
+
+// config reads the whole document. The sections are read in the order in which
+// they need each other, whatever their order in the file.
+func (d *decoder) config(root ast.Node, node string) *Config {
+	m := d.mapping(root, "", pos{1, 1})
+	if len(m.entries) > 0 {
+		m.at = m.entries[0].at
+	}
+	f := &facts{}
+	own := d.ownName(m, node)
+	cfg := &Config{File: d.file}
+	if !m.bad && !m.has("cluster") {
+		m.asked = append(m.asked, "cluster")
+		m.missing("cluster", `"cluster:" with at least "nodes: [...]"`)
+	} else {
+		cfg.Cluster = d.cluster(m.sub("cluster"), f)
+	}
+	cfg.Node = own(f)
+	cfg.Groups = d.groups(m, f)
+	cfg.Services = d.services(m, f)
+	cfg.DataPlane = d.dataPlane(m, len(cfg.Services) > 0)
+	cfg.Metrics = d.metrics(m.sub("metrics"))
+	cfg.Control = d.control(m.sub("control"))
+	m.done()
+	return cfg
+}
+
+func (d *decoder) cluster(m *mapping, f *facts) Cluster {
+	name := read(m, "name", "systole", label)
+	timers := d.timers(m)
+	c := Cluster{
+		Name:         name.val,
+		Keepalive:    timers.Keepalive,
+		Deadtime:     timers.Deadtime,
+		Warntime:     timers.Warntime,
+		Initdead:     timers.Initdead,
+		AutoFailback: read(m, "auto_failback", true, boolean).val,
+		Authkeys:     read(m, "authkeys", "/etc/systole/authkeys", absolute).val,
+		StateDir:     read(m, "state_dir", "/var/lib/systole", absolute).val,
+	}
+	d.nodeNames(m, f)
+	c.Nodes = f.nodes
+	c.Media = d.media(m, f)
+	m.done()
+	return c
+}
+
+// timers checks what heartbeat-wire.md section 7 says of them.
+func (d *decoder) timers(m *mapping) Cluster {
+	const most = time.Hour
+	keepalive := read(m, "keepalive", time.Second, duration(10*time.Millisecond, time.Minute))
+	deadtime := read(m, "deadtime", 10*time.Second, duration(20*time.Millisecond, most))
+	dead := deadtime.val
+	warntime := read(m, "warntime", dead/2, duration(time.Millisecond, most))
+	initdead := read(m, "initdead", defaultInitdead(dead), duration(20*time.Millisecond, 2*most))
+
+	// The complaint stands where something is written.
+	at := deadtime.at
+	if !deadtime.set {
+		at = keepalive.at
+	}
+	if !keepalive.bad && !deadtime.bad && dead <= 2*keepalive.val {
+		d.errorf(at, "deadtime %s must be more than twice keepalive %s: better is ten times, %s",
+			short(dead), short(keepalive.val), short(10*keepalive.val))
+	}
+	if warntime.set && !deadtime.bad && warntime.val >= dead {
+		d.errorf(warntime.at, "warntime %s must be less than deadtime %s: half of it, %s, is usual",
+			short(warntime.val), short(dead), short(dead/2))
+	}
+	if initdead.set && !deadtime.bad && initdead.val < dead {
+		d.errorf(initdead.at, "initdead %s must not be less than deadtime %s: twice as much, %s, is usual",
+			short(initdead.val), short(dead), short(2*dead))
+	}
+	return Cluster{Keepalive: keepalive.val, Deadtime: dead, Warntime: warntime.val, Initdead: initdead.val}
+}
+
+// defaultInitdead is heartbeat's: heartbeat-wire.md section 7.
+func defaultInitdead(deadtime time.Duration) time.Duration {
+	switch {
+	case deadtime > 10*time.Second:
+		return deadtime
+	case deadtime < 6*time.Second:
+		return 12 * time.Second
+	}
+	return 2 * deadtime
+}
+
+func (d *decoder) nodeNames(m *mapping, f *facts) {
+	l := m.list("nodes")
+	if !l.set && !l.bad {
+		m.missing("nodes", "the names of the directors, such as nodes: [node1, node2]")
+	}
+	f.nodesGood = l.set
+	for i, n := range l.items {
+		name := readNode(d, n, "nodes", l.at, nodeName)
+		switch {
+		case name.bad:
+			f.nodesGood = false
+		case slices.Contains(f.nodes, name.val):
+			d.errorf(name.at, "nodes: %s is named twice: each director has its own name", name.val)
+			f.nodesGood = false
+		case i == 2:
+			d.errorf(name.at, "nodes: three or more directors are not there yet: name one or two")
+			f.nodes = append(f.nodes, name.val)
+		default:
+			f.nodes = append(f.nodes, name.val)
+		}
+	}
+	if l.set && len(l.items) == 0 {
+		f.nodesGood = false
+		d.errorf(l.at, "nodes is empty: name one or two directors")
+	}
+}
+
+// otherMedia are the types of medium heartbeat has and we do not yet.
+var otherMedia = map[string]string{
+	"bcast":  "is not there yet: use ucast",
+	"mcast":  "is not there yet: use ucast",
+	"serial": "is not there yet: use ucast",
+	"ping":   "is not there yet: remove it",
+	"mcast6": "is not there yet: use ucast",
+}
+
+func (d *decoder) media(m *mapping, f *facts) []Medium {
+	l := m.list("media")
+	if f.nodesGood && len(f.nodes) > 1 && !l.bad && len(l.items) == 0 {
+		m.missing("media", "at least one path between the directors, such as - {type: ucast, interface: eth0, peers: {...}}")
+	}
+	f.directors = make(map[netip.Addr]string)
+	type path struct {
+		iface string
+		port  uint16
+	}
+	seen := make(map[path]int)
+	var media []Medium
+	for _, n := range l.items {
+		e := d.item(n, "media")
+		typ := need(e, "type", "type: ucast", oneOf([]string{"ucast"}, otherMedia))
+		iface := need(e, "interface", "the NIC of this path, such as interface: eth0", interfaceName)
+		port := read(e, "port", 694, port)
+		med := Medium{Type: typ.val, Interface: iface.val, Port: port.val, Peers: d.peers(e, f)}
+		if !iface.bad && !port.bad {
+			p := path{iface.val, port.val}
+			if line, twice := seen[p]; twice {
+				d.errorf(iface.at, "media: %s port %d is there already, in line %d: a second path needs another NIC or port", p.iface, p.port, line)
+			} else {
+				seen[p] = iface.at.line
+			}
+		}
+		e.done()
+		media = append(media, med)
+	}
+	return media
+}
+
+func (d *decoder) peers(m *mapping, f *facts) map[string]netip.Addr {
+	if m.bad {
+		return nil
+	}
+	if !m.has("peers") {
+		m.asked = append(m.asked, "peers")
+		m.missing("peers", "the address of each director on this path, such as peers: {node1: 192.0.2.1, node2: 192.0.2.2}")
+		return nil
+	}
+	p := m.sub("peers")
+	if p.bad {
+		return nil
+	}
+	peers := make(map[string]netip.Addr)
+	at := make(map[netip.Addr]string)
+	for _, e := range p.entries {
+		addr := readNode(d, e.value, e.key, e.at, address)
+		switch {
+		case f.nodesGood && !slices.Contains(f.nodes, e.key):
+			d.errorf(e.at, "peers: %q is not among nodes (%s)", e.key, f.nodeList())
+			continue
+		case addr.bad:
+			peers[e.key] = netip.Addr{}
+			continue
+		}
+		if other, twice := at[addr.val]; twice {
+			d.errorf(addr.at, "peers: %s is the address of %s already", addr.val, other)
+		}
+		at[addr.val] = e.key
+		f.directors[addr.val] = e.key
+		peers[e.key] = addr.val
+	}
+	if f.nodesGood {
+		for _, n := range f.nodes {
+			if _, ok := peers[n]; !ok {
+				d.errorf(p.at, "%s is missing in peers: write the address of every node on this path, such as %s: 192.0.2.1", n, n)
+			}
+		}
+	}
+	return peers
+}
+
+// ownName decides who we are: the command line, else the file, else the host.
+func (d *decoder) ownName(m *mapping, override string) func(*facts) string {
+	written := read(m, "node", "", nodeName)
+	return func(f *facts) string {
+		if written.bad || !f.nodesGood {
+			return ""
+		}
+		name, at, whose := override, m.at, "node"
+		switch {
+		case override != "":
+			whose = "the node name given to this command"
+		case written.set:
+			name, at = written.val, written.at
+		default:
+			host, err := os.Hostname()
+			if err != nil {
+				d.errorf(at, "node is missing and this host's name is not known (%v): write node: NAME", err)
+				return ""
+			}
+			name, whose = strings.ToLower(host), "this host's name"
+		}
+		if !slices.Contains(f.nodes, name) {
+			hint := ": use one of these"
+			if override == "" && !written.set {
+				hint = ": write node: NAME, or name it on the command line"
+			}
+			d.errorf(at, "%s: %q is not among cluster.nodes (%s)%s", whose, name, f.nodeList(), hint)
+		}
+		return name
+	}
+}

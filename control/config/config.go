@@ -1,0 +1,117 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is one cluster's configuration as written in systole.yaml: the same
+// file on every director. Every field has been checked and has its default.
+//
+// The name of a field's key in the file is its name in lower case with "_"
+// between words; where it differs, the field's comment says so.
+type Config struct {
+	File string // where it was read from, for messages; not a key
+
+	Node    string // this director's own name; default: the host name in lower case
+	Cluster Cluster
+	Groups  []Group
+	// Services in the order of the file.
+	Services  []Service
+	DataPlane DataPlane // key: dataplane
+	Metrics   Metrics
+	Control   Control
+}
+
+// Cluster is the heartbeat side: who the directors are and how they talk. All
+// its times are whole milliseconds, the unit of the wire.
+type Cluster struct {
+	Name         string        // a label for people; default "systole"
+	Keepalive    time.Duration // period of our beats, 10 ms to 1 min; default 1 s
+	Deadtime     time.Duration // silence that means dead, up to 1 h; default 10 s; > 2 x keepalive
+	Warntime     time.Duration // a beat this late is logged; < deadtime; default deadtime/2
+	Initdead     time.Duration // deadtime until the cluster is first complete; >= deadtime; default per heartbeat-wire.md section 7
+	AutoFailback bool          // the preferred director takes its groups back; default true
+	Authkeys     string        // path of the authkeys file, mode 0600 enforced; default /etc/systole/authkeys
+	StateDir     string        // uuid and generation files; default /var/lib/systole
+	Nodes        []string      // one or two names, lower case, in order
+	Media        []Medium      // at least one if there are two nodes
+}
+
+// Medium is one heartbeat path. Type is "ucast" (the only one so far).
+type Medium struct {
+	Type      string
+	Interface string
+	Port      uint16                // UDP; default 694
+	Peers     map[string]netip.Addr // node name -> its address on this medium; every node, ourselves too
+}
+
+// Group is a resource group: addresses that move together.
+type Group struct {
+	Name      string
+	Preferred string // the director that should own it; default: the first of Cluster.Nodes
+	VIPs      []VIP  // at least one
+}
+
+// VIP is a virtual address and the interface it lives on.
+type VIP struct {
+	Addr      netip.Addr // key: address, as "ADDRESS" or "ADDRESS/PREFIX"
+	PrefixLen int        // 1 to 32; default 32; part of the key address
+	Interface string
+}
+
+// Service is a virtual service.
+type Service struct {
+	VIP       netip.Addr // a VIP of a group; key: virtual, as "VIP:PORT"
+	Port      uint16     // part of the key virtual
+	Protocol  string     // "tcp" (default), "udp"
+	Scheduler string     // "rr" (default), "wrr"
+	// Quiescent: a server whose check fails gets weight 0 and keeps its
+	// connections; else it leaves the table. Default false.
+	Quiescent bool
+	Servers   []Server // at least one
+	Fallback  *Server  // serves while no real server does; it is not checked and has Weight 1
+	Check     Check
+}
+
+// Server is a real server.
+type Server struct {
+	Addr   netip.Addr // key: address
+	Weight uint32     // 0 (quiesced) to 65535; default 1
+	// Check is used instead of the service's check if not nil. It is whole:
+	// what the file does not say for this server has been taken from there.
+	Check *Check
+}
+
+// Check is a health check. The fields that mean nothing for its Type are zero.
+type Check struct {
+	Type     string        // "tcp" (default), "http", "none" (always up)
+	Port     uint16        // default: the service's
+	Interval time.Duration // from one check to the next, 10 ms to 1 h; default 2 s
+	Timeout  time.Duration // for the whole check; <= Interval; default 1 s, or Interval if that is less
+	Rise     int           // consecutive successes until up; default 1
+	Fall     int           // consecutive failures until down; default 1
+	// http only
+	Path        string // "request" in ldirectord; begins with "/"; default "/"
+	VirtualHost string // Host header; empty: the server's address
+	Method      string // "GET" (default), "HEAD"
+	Expect      string // regular expression (RE2) the body must match ("receive"); empty: any 2xx
+}
+
+// DataPlane says how packets are forwarded.
+type DataPlane struct {
+	Interface string // the NIC XDP attaches to; may be empty if there is no service, or Mode is "ipvs"
+	Mode      string // "auto" (default: native, else generic, else ipvs), "native", "generic", "ipvs"
+	Pin       string // directory on a bpffs; default /sys/fs/bpf/systole
+	Flows     int    // size of the flow table, a power of two from 1<<10 to 1<<24; default 1<<20
+}
+
+// Metrics is the Prometheus endpoint; empty Listen means none.
+type Metrics struct {
+	Listen string // "127.0.0.1:9101"
+}
+
+// Control is the local control socket.
+type Control struct {
+	Socket string // default /run/systole/systole.sock
+}

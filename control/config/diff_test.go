@@ -1,0 +1,169 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestDiffAndLiveChange(t *testing.T) {
+	const one = "      - address: 192.0.2.200\n"
+	for _, c := range []struct {
+		name    string
+		edits   []string
+		blocked []string
+		diff    []string
+	}{
+		{"nothing", nil, nil, nil},
+		{"a comment and a default written out", []string{"cluster:", "# c\ncluster:\n  initdead: 20s"}, nil, nil},
+		{"node", []string{"node: node1", "node: node2"}, []string{"node"}, []string{"node: node1 -> node2 (needs a restart)"}},
+		{"timers", []string{"keepalive: 1s", "keepalive: 500ms", "deadtime: 10s", "deadtime: 5s"},
+			[]string{"cluster.keepalive", "cluster.deadtime", "cluster.warntime", "cluster.initdead"},
+			[]string{"cluster.keepalive: 1s -> 500ms (needs a restart)", "cluster.deadtime: 10s -> 5s (needs a restart)",
+				"cluster.warntime: 5s -> 2.5s (needs a restart)", "cluster.initdead: 20s -> 12s (needs a restart)"}},
+		{"nodes and media", []string{"[node1, node2]", "[node1]", ", node2: 192.0.2.2", ""},
+			[]string{"cluster.nodes", "cluster.media"},
+			[]string{"cluster.nodes: [node1, node2] -> [node1] (needs a restart)", "cluster.media changed (needs a restart)"}},
+		{"files", []string{"  deadtime", "  name: x\n  authkeys: /a\n  state_dir: /s\n  deadtime"},
+			[]string{"cluster.name", "cluster.authkeys", "cluster.state_dir"},
+			[]string{"cluster.name: systole -> x (needs a restart)", "cluster.authkeys: /etc/systole/authkeys -> /a (needs a restart)",
+				"cluster.state_dir: /var/lib/systole -> /s (needs a restart)"}},
+		{"the edges", []string{"dataplane: {interface: eth0}", "dataplane: {interface: eth1, mode: native, pin: /p, flows: 2048}\nmetrics: {listen: ':9101'}\ncontrol: {socket: /c}"},
+			[]string{"dataplane.interface", "dataplane.mode", "dataplane.pin", "dataplane.flows", "metrics.listen", "control.socket"},
+			[]string{"dataplane.interface: eth0 -> eth1 (needs a restart)", "dataplane.mode: auto -> native (needs a restart)",
+				"dataplane.pin: /sys/fs/bpf/systole -> /p (needs a restart)", "dataplane.flows: 1048576 -> 2048 (needs a restart)",
+				"metrics.listen: none -> :9101 (needs a restart)", "control.socket: /run/systole/systole.sock -> /c (needs a restart)"}},
+		{"failback", []string{"  deadtime", "  auto_failback: false\n  deadtime"}, nil, []string{"cluster.auto_failback: true -> false"}},
+		{"groups", []string{"preferred: node1", "preferred: node2", "192.0.2.101, interface: eth0}", "192.0.2.101/24, interface: eth1}\n      - {address: 192.0.2.102, interface: eth0}",
+			"services:", "  - {name: db, vips: [{address: 192.0.2.103, interface: eth0}]}\nservices:"}, nil,
+			[]string{"group web: preferred node1 -> node2", "group web: 192.0.2.101: /32 on eth0 -> /24 on eth1", "group web: 192.0.2.102 added", "group db added"}},
+		{"a service moves to another port", []string{"192.0.2.101:80", "192.0.2.101:81"}, nil,
+			[]string{"service 192.0.2.101:81/tcp added", "service 192.0.2.101:80/tcp removed"}},
+		{"servers", []string{one, "      - address: 192.0.2.202\n", "weight: 2", "weight: 3"}, nil,
+			[]string{"service 192.0.2.101:80/tcp: server 192.0.2.202 added", "service 192.0.2.101:80/tcp: server 192.0.2.201: weight 2 -> 3", "service 192.0.2.101:80/tcp: server 192.0.2.200 removed"}},
+		{"the service's check, said once", []string{"path: /ok", "path: /new"}, nil,
+			[]string{`service 192.0.2.101:80/tcp: checked by http port 80 GET /ok for "ok" every 2s, timeout 1s, rise 1, fall 1 -> checked by http port 80 GET /new for "ok" every 2s, timeout 1s, rise 1, fall 1`}},
+		{"a server's check", []string{"weight: 2", "weight: 2, check: {type: none}"}, nil,
+			[]string{`service 192.0.2.101:80/tcp: server 192.0.2.201: checked by http port 80 GET /ok for "ok" every 2s, timeout 1s, rise 1, fall 1 -> not checked`}},
+		{"scheduler, quiescent, fallback", []string{"    servers:", "    scheduler: wrr\n    quiescent: true\n    fallback: {address: 192.0.2.202}\n    servers:"}, nil,
+			[]string{"service 192.0.2.101:80/tcp: scheduler rr -> wrr", "service 192.0.2.101:80/tcp: quiescent false -> true", "service 192.0.2.101:80/tcp: fallback none -> 192.0.2.202"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			old, new := mustParse(t, base), mustParse(t, edit(t, base, c.edits...))
+			if diff := cmp.Diff(c.blocked, LiveChange(old, new)); diff != "" {
+				t.Error(diff)
+			}
+			if diff := cmp.Diff(c.diff, Diff(old, new)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// A field that is neither fixed nor compared would be reloaded without a word.
+func TestDiffKnowsEveryField(t *testing.T) {
+	known := map[reflect.Type]int{ // fields that Diff deals with; Config's File is left out
+		reflect.TypeFor[Config](): 8, reflect.TypeFor[Cluster](): 10, reflect.TypeFor[Group](): 3, reflect.TypeFor[VIP](): 3,
+		reflect.TypeFor[Service](): 8, reflect.TypeFor[Server](): 3, reflect.TypeFor[DataPlane](): 4,
+		reflect.TypeFor[Metrics](): 1, reflect.TypeFor[Control](): 1,
+	}
+	for typ, n := range known {
+		if typ.NumField() != n {
+			t.Errorf("%s has %d fields, Diff knows %d", typ, typ.NumField(), n)
+		}
+	}
+}
+
+func TestSummary(t *testing.T) {
+	c := mustParse(t, edit(t, base,
+		"    servers:", "    quiescent: true\n    fallback: {address: 192.0.2.202}\n    servers:",
+		"weight: 2", "check: {type: none}",
+		"dataplane:", "metrics: {listen: ':9101'}\ndataplane:"))
+	want := `cluster systole: 2 directors of node1, node2 (this is node1)
+  a beat every 1s, late after 5s, dead after 10s, 20s at the start
+  medium ucast on eth0, udp port 694: node1 192.0.2.1, node2 192.0.2.2
+group web: prefers node1, goes back to its preferred director by itself
+  192.0.2.101/32 on eth0
+service 192.0.2.101:80/tcp: rr over 2 real servers, checked by http port 80 GET /ok for "ok" every 2s, timeout 1s, rise 1, fall 1
+  192.0.2.200 weight 1
+  192.0.2.201 weight 1, not checked
+  192.0.2.202 as fallback
+  a server that fails its check keeps its connections (quiescent)
+data plane: auto on eth0, 1048576 flows, pinned in /sys/fs/bpf/systole
+metrics: :9101
+control: /run/systole/systole.sock
+`
+	if diff := cmp.Diff(want, Summary(c)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAdvice(t *testing.T) {
+	second := []string{"groups:", "    - {type: ucast, interface: eth1, peers: {node1: 198.51.100.1, node2: 198.51.100.2}}\ngroups:", "weight: 2", "weight: 1"}
+	for _, c := range []struct {
+		name  string
+		edits []string
+		want  []string // how each warning begins
+	}{
+		{"nothing to say", nil, nil},
+		{"three beats", []string{"deadtime: 10s", "deadtime: 3s"}, []string{"cluster.deadtime 3s is less than five times"}},
+		{"early warning", []string{"deadtime: 10s", "deadtime: 10s\n  warntime: 1s"}, []string{"cluster.warntime 1s is not more than"}},
+		{"weights with rr", []string{"weight: 1", "weight: 2"}, []string{"service 192.0.2.101:80/tcp: scheduler rr ignores"}},
+		{"weights with wrr", []string{"weight: 1", "weight: 2", "    servers:", "    scheduler: wrr\n    servers:"}, nil},
+		{"quiesced with rr", []string{"weight: 1", "weight: 0"}, nil},
+		{"all quiesced", []string{"weight: 1", "weight: 0", "192.0.2.200", "192.0.2.200\n        weight: 0"}, []string{"service 192.0.2.101:80/tcp: every server has weight 0"}},
+		{"udp by tcp", []string{"    check: {type: http, path: /ok, expect: ok}", "    protocol: udp\n    check: {type: tcp}"}, []string{"service 192.0.2.101:80/udp: the check asks tcp port 80"}},
+		{"two NICs", []string{"dataplane: {interface: eth0}", "dataplane: {interface: eth1}"}, []string{"group web: 192.0.2.101 lives on eth0, but"}},
+	} {
+		got := advice(mustParse(t, edit(t, base, append(second[:4:4], c.edits...)...)))
+		if len(got) != len(c.want) {
+			t.Errorf("%s: %q", c.name, got)
+			continue
+		}
+		for i := range got {
+			if !strings.HasPrefix(got[i], c.want[i]) {
+				t.Errorf("%s: %q, want %q", c.name, got[i], c.want[i])
+			}
+		}
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	keys := filepath.Join(t.TempDir(), "authkeys")
+	file := edit(t, base, "  deadtime", "  authkeys: "+keys+"\n  deadtime", "dataplane: {interface: eth0}", "dataplane: {interface: lo}")
+	file = strings.ReplaceAll(file, "interface: eth0", "interface: lo")
+	about := func(part string) string {
+		for _, w := range Warnings(mustParse(t, file)) {
+			if strings.Contains(w, part) {
+				return w
+			}
+		}
+		return ""
+	}
+	if got := about("authkeys"); !strings.Contains(got, "there is no "+keys) {
+		t.Errorf("no file: %q", got)
+	}
+	if err := os.WriteFile(keys, nil, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if got := about("authkeys"); !strings.Contains(got, "has mode 0640") || !strings.Contains(got, "chmod 600 "+keys) {
+		t.Errorf("mode: %q", got)
+	}
+	if err := os.Chmod(keys, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := about("authkeys"); got != "" {
+		t.Errorf("nothing wrong: %q", got)
+	}
+	if got := about("interface lo"); got != "" {
+		t.Errorf("lo: %q", got)
+	}
+	file = strings.Replace(file, "interface: lo", "interface: nosuch0", 1)
+	if got := about("interface nosuch0"); got != "interface nosuch0 is not on this machine" {
+		t.Errorf("nosuch0: %q", got)
+	}
+}

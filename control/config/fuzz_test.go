@@ -1,0 +1,212 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"sort"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+// write is the inverse of Parse: every field, in the form of the file.
+func write(c *Config) string {
+	var b strings.Builder
+	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	q := strconv.Quote
+	check := func(c Check) string {
+		s := "{type: " + c.Type
+		if c.Type != "none" {
+			s += fmt.Sprintf(", port: %d, interval: %s, timeout: %s, rise: %d, fall: %d", c.Port, c.Interval, c.Timeout, c.Rise, c.Fall)
+		}
+		if c.Type == "http" {
+			s += fmt.Sprintf(", path: %s, method: %s", q(c.Path), c.Method)
+			if c.VirtualHost != "" {
+				s += ", virtual_host: " + q(c.VirtualHost)
+			}
+			if c.Expect != "" {
+				s += ", expect: " + q(c.Expect)
+			}
+		}
+		return s + "}"
+	}
+	cl := c.Cluster
+	p("node: %s\ncluster:", q(c.Node))
+	p("  {name: %s, keepalive: %s, deadtime: %s, warntime: %s, initdead: %s, auto_failback: %v, authkeys: %s, state_dir: %s,",
+		q(cl.Name), cl.Keepalive, cl.Deadtime, cl.Warntime, cl.Initdead, cl.AutoFailback, q(cl.Authkeys), q(cl.StateDir))
+	nodes := make([]string, len(cl.Nodes))
+	for i, n := range cl.Nodes {
+		nodes[i] = q(n)
+	}
+	p("  nodes: [%s],\n  media: [", strings.Join(nodes, ", "))
+	for _, m := range cl.Media {
+		var peers []string
+		for n, a := range m.Peers {
+			peers = append(peers, q(n)+": "+a.String())
+		}
+		sort.Strings(peers)
+		p("    {type: %s, interface: %s, port: %d, peers: {%s}},", m.Type, q(m.Interface), m.Port, strings.Join(peers, ", "))
+	}
+	p("  ]}\ngroups: [")
+	for _, g := range c.Groups {
+		p("  {name: %s, preferred: %s, vips: [", q(g.Name), q(g.Preferred))
+		for _, v := range g.VIPs {
+			p("    {address: %s/%d, interface: %s},", v.Addr, v.PrefixLen, q(v.Interface))
+		}
+		p("  ]},")
+	}
+	p("  ]\nservices: [")
+	for _, s := range c.Services {
+		p(`  {virtual: "%s:%d", protocol: %s, scheduler: %s, quiescent: %v, check: %s,`, s.VIP, s.Port, s.Protocol, s.Scheduler, s.Quiescent, check(s.Check))
+		if s.Fallback != nil {
+			p("   fallback: {address: %s},", s.Fallback.Addr)
+		}
+		p("   servers: [")
+		for _, r := range s.Servers {
+			own := ""
+			if r.Check != nil {
+				own = ", check: " + check(*r.Check)
+			}
+			p("    {address: %s, weight: %d%s},", r.Addr, r.Weight, own)
+		}
+		p("  ]},")
+	}
+	p("  ]\ndataplane: {mode: %s, pin: %s, flows: %d}", c.DataPlane.Mode, q(c.DataPlane.Pin), c.DataPlane.Flows)
+	s := b.String()
+	if c.DataPlane.Interface != "" {
+		s = strings.Replace(s, "dataplane: {", "dataplane: {interface: "+q(c.DataPlane.Interface)+", ", 1)
+	}
+	if c.Metrics.Listen != "" {
+		s += "metrics: {listen: " + q(c.Metrics.Listen) + "}\n"
+	}
+	return s + "control: {socket: " + q(c.Control.Socket) + "}\n"
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(base))
+	f.Add(Reference)
+	for _, c := range badWhole {
+		f.Add([]byte(c.file))
+	}
+	f.Add([]byte("cluster: {nodes: [node1, node2], media: &m [*m]}\nnode: &n [*n]\n"))
+	f.Add([]byte("? a\n: b\n<<: *x\n!!a &b c: |\n  d\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := Parse("f", data, "node1")
+		if err != nil {
+			var errs Errors
+			if c != nil || !errors.As(err, &errs) || len(errs) == 0 {
+				t.Fatalf("%v and %T %v", c, err, err)
+			}
+			for i, e := range errs {
+				if e.Line < 1 || e.Col < 1 || e.Msg == "" || strings.Contains(e.Msg, "\n") {
+					t.Errorf("%q", e)
+				}
+				if i > 0 && (e == errs[i-1] || e.Line < errs[i-1].Line) {
+					t.Errorf("%q after %q", e, errs[i-1])
+				}
+			}
+			return
+		}
+		again, err := Parse("f", []byte(write(c)), "")
+		if err != nil {
+			t.Fatalf("accepted, and not when written anew: %v\n%s", err, write(c))
+		}
+		// Both forms of no value mean the same.
+		if diff := cmp.Diff(Summary(c), Summary(again)); diff != "" {
+			t.Error(diff)
+		}
+		if lines := Diff(c, again); len(lines) > 0 {
+			t.Errorf("%q", lines)
+		}
+	})
+}
+
+// genConfig draws configurations that obey every rule.
+func genConfig(t *rapid.T) *Config {
+	ms := func(label string, min, max time.Duration) time.Duration {
+		return time.Duration(rapid.Int64Range(int64(min/time.Millisecond), int64(max/time.Millisecond)).Draw(t, label)) * time.Millisecond
+	}
+	iface := rapid.StringMatching(`[a-z]{2,4}[0-9]`)
+	path := rapid.StringMatching(`(/[a-z .]{1,9}){1,3}`)
+	addr := func(net string, i int) netip.Addr {
+		return netip.MustParseAddr(fmt.Sprintf("10.%s.%d.%d", net, i/250, 1+i%250))
+	}
+	port := rapid.Uint16Range(1, 65535)
+	check := func() Check {
+		c := Check{Type: rapid.SampledFrom([]string{"tcp", "http"}).Draw(t, "check"), Port: port.Draw(t, "port"),
+			Interval: ms("interval", 10*time.Millisecond, time.Hour), Rise: rapid.IntRange(1, 1000).Draw(t, "rise"), Fall: rapid.IntRange(1, 1000).Draw(t, "fall")}
+		c.Timeout = ms("timeout", time.Millisecond, c.Interval)
+		if c.Type == "http" {
+			c.Path, c.Method = rapid.StringMatching(`/[a-z0-9/.?=&%]{0}[a-z0-9/.?=&]{0,20}`).Draw(t, "path"), "GET"
+			c.Expect = rapid.SampledFrom([]string{"", "ok", `^a\s+"b"$`, "ü: #x", "200"}).Draw(t, "expect")
+			c.VirtualHost = rapid.SampledFrom([]string{"", "www.a.com", "b:8080"}).Draw(t, "host")
+		}
+		return c
+	}
+	keepalive := ms("keepalive", 10*time.Millisecond, time.Minute)
+	deadtime := ms("deadtime", 2*keepalive+time.Millisecond, time.Hour)
+	cl := Cluster{
+		Name: rapid.StringMatching(`[A-Za-z][A-Za-z0-9._-]{0,10}`).Draw(t, "name"), Keepalive: keepalive, Deadtime: deadtime,
+		Warntime: ms("warntime", time.Millisecond, deadtime-time.Millisecond), Initdead: ms("initdead", deadtime, 2*time.Hour),
+		AutoFailback: rapid.Bool().Draw(t, "failback"), Authkeys: path.Draw(t, "keys"), StateDir: path.Draw(t, "state"),
+		Nodes: rapid.SampledFrom([][]string{{"node1"}, {"node1", "b-2"}, {"10", "node1"}}).Draw(t, "nodes"),
+	}
+	for i := range rapid.IntRange(1, 2).Draw(t, "media") {
+		m := Medium{Type: "ucast", Interface: iface.Draw(t, "iface"), Port: uint16(1000 + i), Peers: map[string]netip.Addr{}}
+		for j, n := range cl.Nodes {
+			m.Peers[n] = addr(strconv.Itoa(100+i), j)
+		}
+		cl.Media = append(cl.Media, m)
+	}
+	c := &Config{File: "f", Node: "node1", Cluster: cl,
+		DataPlane: DataPlane{Interface: iface.Draw(t, "nic"), Mode: rapid.SampledFrom([]string{"auto", "native", "generic", "ipvs"}).Draw(t, "mode"),
+			Pin: path.Draw(t, "pin"), Flows: 1 << rapid.IntRange(10, 24).Draw(t, "flows")},
+		Metrics: Metrics{Listen: rapid.SampledFrom([]string{"", ":9101", "[::1]:1", "localhost:65535"}).Draw(t, "listen")},
+		Control: Control{Socket: path.Draw(t, "socket")},
+	}
+	vips := 0
+	for i := range rapid.IntRange(0, 3).Draw(t, "groups") {
+		g := Group{Name: fmt.Sprintf("g%d", i), Preferred: rapid.SampledFrom(cl.Nodes).Draw(t, "preferred")}
+		for range rapid.IntRange(1, 3).Draw(t, "vips") {
+			g.VIPs = append(g.VIPs, VIP{Addr: addr("1", vips), PrefixLen: rapid.IntRange(1, 32).Draw(t, "len"), Interface: iface.Draw(t, "on")})
+			vips++
+		}
+		c.Groups = append(c.Groups, g)
+	}
+	for i := 0; vips > 0 && i < rapid.IntRange(0, 4).Draw(t, "services"); i++ {
+		s := Service{VIP: addr("1", rapid.IntRange(0, vips-1).Draw(t, "vip")), Port: uint16(80 + i), Protocol: rapid.SampledFrom([]string{"tcp", "udp"}).Draw(t, "proto"),
+			Scheduler: rapid.SampledFrom([]string{"rr", "wrr"}).Draw(t, "sched"), Quiescent: rapid.Bool().Draw(t, "q"), Check: check()}
+		for j := range rapid.IntRange(1, 4).Draw(t, "servers") {
+			r := Server{Addr: addr("2", j), Weight: rapid.Uint32Range(0, 65535).Draw(t, "weight")}
+			// A check of another type than the service's takes nothing from it
+			// that write would not write.
+			if own := check(); rapid.Bool().Draw(t, "own") && (own.Type != s.Check.Type || own.Type == "tcp") {
+				r.Check = &own
+			}
+			s.Servers = append(s.Servers, r)
+		}
+		if rapid.Bool().Draw(t, "fallback") {
+			s.Fallback = &Server{Addr: addr("3", 0), Weight: 1}
+		}
+		c.Services = append(c.Services, s)
+	}
+	return c
+}
+
+func TestWrittenIsRead(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := genConfig(t)
+		got, err := Parse("f", []byte(write(want)), "")
+		if err != nil {
+			t.Fatalf("%v\n%s", err, write(want))
+		}
+		if diff := cmp.Diff(want, got, cmpAddr); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}

@@ -1,0 +1,162 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Summary is what a configuration says, for people: what "systole check"
+// prints of a file that is right. Defaults are filled in.
+func Summary(c *Config) string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+
+	cl := c.Cluster
+	line("cluster %s: %s of %s (this is %s)", cl.Name, count(len(cl.Nodes), "director"), strings.Join(cl.Nodes, ", "), c.Node)
+	line("  a beat every %s, late after %s, dead after %s, %s at the start",
+		short(cl.Keepalive), short(cl.Warntime), short(cl.Deadtime), short(cl.Initdead))
+	for _, m := range cl.Media {
+		peers := make([]string, 0, len(cl.Nodes))
+		for _, n := range cl.Nodes {
+			peers = append(peers, n+" "+m.Peers[n].String())
+		}
+		line("  medium %s on %s, udp port %d: %s", m.Type, m.Interface, m.Port, strings.Join(peers, ", "))
+	}
+	back := "goes back to its preferred director by itself"
+	if !cl.AutoFailback {
+		back = "stays where it is until told"
+	}
+	for _, g := range c.Groups {
+		line("group %s: prefers %s, %s", g.Name, g.Preferred, back)
+		for _, v := range g.VIPs {
+			line("  %s/%d on %s", v.Addr, v.PrefixLen, v.Interface)
+		}
+	}
+	for _, s := range c.Services {
+		line("service %s: %s over %s, %s", s.Name(), s.Scheduler, count(len(s.Servers), "real server"), s.Check)
+		for _, r := range s.Servers {
+			own := ""
+			if r.Check != nil {
+				own = ", " + r.Check.String()
+			}
+			line("  %s weight %d%s", r.Addr, r.Weight, own)
+		}
+		if s.Fallback != nil {
+			line("  %s as fallback", s.Fallback.Addr)
+		}
+		if s.Quiescent {
+			line("  a server that fails its check keeps its connections (quiescent)")
+		}
+	}
+	on := ""
+	if c.DataPlane.Interface != "" {
+		on = " on " + c.DataPlane.Interface
+	}
+	line("data plane: %s%s, %d flows, pinned in %s", c.DataPlane.Mode, on, c.DataPlane.Flows, c.DataPlane.Pin)
+	line("metrics: %s", cmp.Or(c.Metrics.Listen, "none"))
+	line("control: %s", c.Control.Socket)
+	return b.String()
+}
+
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
+// Name is "192.0.2.101:80/tcp", as a service is called in logs and metrics.
+func (s *Service) Name() string {
+	return netip.AddrPortFrom(s.VIP, s.Port).String() + "/" + s.Protocol
+}
+
+// String describes a check in a few words.
+func (c Check) String() string {
+	if c.Type == "none" {
+		return "not checked"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "checked by %s port %d", c.Type, c.Port)
+	if c.Type == "http" {
+		fmt.Fprintf(&b, " %s %s", c.Method, c.Path)
+		if c.VirtualHost != "" {
+			fmt.Fprintf(&b, " of %s", c.VirtualHost)
+		}
+		if c.Expect != "" {
+			fmt.Fprintf(&b, " for %q", c.Expect)
+		}
+	}
+	fmt.Fprintf(&b, " every %s, timeout %s, rise %d, fall %d", short(c.Interval), short(c.Timeout), c.Rise, c.Fall)
+	return b.String()
+}
+
+// advice are sentences about what works and is likely not meant; the part of
+// Warnings that needs nothing but the file.
+func advice(c *Config) []string {
+	var w []string
+	say := func(format string, args ...any) { w = append(w, fmt.Sprintf(format, args...)) }
+
+	cl := c.Cluster
+	// heartbeat-wire.md section 7: three beats to a deadtime gave false deaths
+	// at 25 % loss, ten did well at 20 %.
+	if len(cl.Nodes) > 1 && cl.Deadtime < 5*cl.Keepalive {
+		say("cluster.deadtime %s is less than five times keepalive %s: a few lost packets look like a dead director; ten times is better",
+			short(cl.Deadtime), short(cl.Keepalive))
+	}
+	if cl.Warntime <= cl.Keepalive {
+		say("cluster.warntime %s is not more than keepalive %s: every beat will be logged as late", short(cl.Warntime), short(cl.Keepalive))
+	}
+	if len(cl.Nodes) > 1 && len(cl.Media) == 1 {
+		say("cluster.media has one path: if it fails both directors think the other dead; a second one over another NIC is better")
+	}
+	used := make(map[netip.Addr]bool)
+	for _, s := range c.Services {
+		used[s.VIP] = true
+		weights := make(map[uint32]bool)
+		for _, r := range s.Servers {
+			if r.Weight > 0 {
+				weights[r.Weight] = true
+			}
+		}
+		if len(weights) > 1 && s.Scheduler == "rr" {
+			say("service %s: scheduler rr ignores that the weights differ: wrr goes by them", s.Name())
+		}
+		if len(weights) == 0 {
+			say("service %s: every server has weight 0: only a fallback would serve", s.Name())
+		}
+		if s.Protocol == "udp" && s.Check.Type != "none" && s.Check.Port == s.Port {
+			say("service %s: the check asks tcp port %d, which must be open on the servers beside the udp port", s.Name(), s.Check.Port)
+		}
+	}
+	for _, g := range c.Groups {
+		for _, v := range g.VIPs {
+			if used[v.Addr] && c.DataPlane.Interface != "" && v.Interface != c.DataPlane.Interface {
+				say("group %s: %s lives on %s, but dataplane.interface is %s: packets that come in by %s take the kernel's way",
+					g.Name, v.Addr, v.Interface, c.DataPlane.Interface, v.Interface)
+			}
+			delete(used, v.Addr)
+		}
+	}
+	return w
+}
+
+// interfaces are the names of all NICs the file speaks of.
+func (c *Config) interfaces() []string {
+	var names []string
+	for _, m := range c.Cluster.Media {
+		names = append(names, m.Interface)
+	}
+	for _, g := range c.Groups {
+		for _, v := range g.VIPs {
+			names = append(names, v.Interface)
+		}
+	}
+	if c.DataPlane.Interface != "" {
+		names = append(names, c.DataPlane.Interface)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}

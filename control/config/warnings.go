@@ -1,0 +1,39 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+)
+
+// Warnings are sentences about a right configuration that may yet not do what
+// is meant, on this machine or anywhere. It looks at the interfaces' names and
+// at the mode of the authkeys file, needs no root, and changes nothing.
+//
+// A file may be checked on a machine that is no director, so what is not there
+// is no error here; the daemon makes it one when it starts.
+func Warnings(c *Config) []string {
+	w := advice(c)
+	for _, name := range c.interfaces() {
+		if _, err := net.InterfaceByName(name); err != nil {
+			w = append(w, fmt.Sprintf("interface %s is not on this machine", name))
+		}
+	}
+	if len(c.Cluster.Nodes) < 2 {
+		return w
+	}
+	path := c.Cluster.Authkeys
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		w = append(w, fmt.Sprintf("cluster.authkeys: there is no %s: the directors need the same one, mode 0600", path))
+	case errors.Is(err, fs.ErrPermission): // not root: nothing to say
+	case err != nil:
+		w = append(w, fmt.Sprintf("cluster.authkeys: %v", err))
+	case info.Mode().Perm()&0o077 != 0:
+		w = append(w, fmt.Sprintf("cluster.authkeys: %s has mode %04o, and the daemon will refuse it: chmod 600 %s", path, info.Mode().Perm(), path))
+	}
+	return w
+}
