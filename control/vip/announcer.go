@@ -12,6 +12,7 @@ type announcer struct {
 	log     *slog.Logger
 	send    func(Addr) error         // sends one pair
 	present func(Addr) (bool, error) // is the address still ours?
+	settle  time.Duration            // see New
 
 	mu     sync.Mutex
 	closed bool
@@ -46,9 +47,9 @@ func (n *announcer) announce(a Addr) {
 	n.start(an)
 }
 
-// again announces what lives on iface once more: hosts and switches there may
-// have forgotten, or learnt otherwise, while the link was down. An empty iface
-// means all.
+// again announces what lives on iface once more, after n.settle: hosts and
+// switches there may have forgotten, or learnt otherwise, while the link was
+// down. An empty iface means all.
 func (n *announcer) again(iface, why string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -60,9 +61,32 @@ func (n *announcer) again(iface, why string) {
 			n.forget(k)
 			continue
 		}
-		n.log.Info("announcing again", "address", an.addr.IP, "interface", an.addr.Interface, "why", why)
-		n.start(an)
+		n.log.Info("announcing again", "address", an.addr.IP, "interface", an.addr.Interface, "why", why, "after", n.settle)
+		if n.settle <= 0 {
+			n.start(an)
+			continue
+		}
+		an.round++
+		if an.timer != nil {
+			an.timer.Stop()
+		}
+		round := an.round
+		an.timer = time.AfterFunc(n.settle, func() { n.settled(an, round) })
 	}
+}
+
+// settled starts the schedule of an address that survived the link's return.
+func (n *announcer) settled(an *announcement, round int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if an.round != round {
+		return
+	}
+	if !n.stillOurs(an) {
+		n.forget(an.addr.key())
+		return
+	}
+	n.start(an)
 }
 
 // stop ends a's announcements. None is under way when it returns.

@@ -175,3 +175,44 @@ func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
+
+// A director that comes back from a partition learns within a few keepalives
+// that the address is another's now; it must not have announced it by then.
+func TestAnnounceAgainAfterSettling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench()
+		b.settle = 300 * time.Millisecond
+		b.announce(vip1)
+		pass(time.Hour)
+		b.forgetSent()
+		b.start = time.Now()
+		b.again("eth0", "link is up")
+		pass(299 * time.Millisecond)
+		b.want(t)
+		pass(time.Hour)
+		b.want(t, 300, 400, 500, 600, 700, 800, 1300, 5300, 30300)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench()
+		b.settle = 300 * time.Millisecond
+		b.announce(vip1)
+		pass(time.Hour)
+		b.forgetSent()
+		b.again("eth0", "link is up")
+		pass(100 * time.Millisecond)
+		b.stop(vip1) // let go of
+		pass(time.Hour)
+		b.want(t)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench()
+		b.settle = 300 * time.Millisecond
+		b.announce(vip1)
+		pass(time.Hour)
+		b.forgetSent()
+		b.again("eth0", "link is up")
+		b.removed()
+		pass(time.Hour)
+		b.want(t)
+	})
+}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -27,10 +28,17 @@ type Manager struct {
 
 // New returns a manager for the network namespace of the process. It opens
 // nothing until it is used.
-func New(log *slog.Logger) *Manager {
+//
+// settle is how long it waits after link-up before it announces again. A
+// director that was cut off finds out by the next beats that another one owns
+// the address by now; if it announced it before that, it would take the clients
+// away from where they are served. A few keepalives are right; clients that
+// know us are not affected.
+func New(log *slog.Logger, settle time.Duration) *Manager {
 	m := &Manager{log: log}
 	m.sockets = &sockets{lookup: m.lookup, open: make(map[string]*socket)}
 	m.announcer = newAnnouncer(log, m.sockets.send, m.Present)
+	m.announcer.settle = settle
 	return m
 }
 
@@ -128,8 +136,8 @@ func (m *Manager) Present(a Addr) (bool, error) {
 }
 
 // Announce tells the LAN by gratuitous ARP that a is here. The first pair
-// leaves before it returns, more follow by schedule, and all again when the
-// interface comes up or changes its hardware address. Calling it once more
+// leaves before it returns, more follow by schedule, and all again some time
+// after the interface comes up or changes its hardware address. Calling it once more
 // restarts the schedule. What goes wrong is logged: an announcement is
 // repeated anyway, and there is nothing else a caller could do about it.
 func (m *Manager) Announce(a Addr) {

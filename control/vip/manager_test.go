@@ -18,7 +18,7 @@ import (
 func TestAddDel(t *testing.T) {
 	newLAN(t)
 	var log bytes.Buffer
-	m := New(slog.New(slog.NewTextHandler(&log, nil)))
+	m := New(slog.New(slog.NewTextHandler(&log, nil)), 0)
 	defer m.Close()
 	has := func(want bool) {
 		t.Helper()
@@ -48,7 +48,7 @@ func TestAddDel(t *testing.T) {
 // nor a broadcast address.
 func TestAddMakesNoRoute(t *testing.T) {
 	newLAN(t)
-	m := New(quiet())
+	m := New(quiet(), 0)
 	defer m.Close()
 	a := vip1
 	a.PrefixLen = 24
@@ -74,7 +74,7 @@ func TestAddMakesNoRoute(t *testing.T) {
 // The address is there with another prefix length, say by a start script.
 func TestOtherPrefixLength(t *testing.T) {
 	newLAN(t)
-	m := New(quiet())
+	m := New(quiet(), 0)
 	defer m.Close()
 	l, err := netlink.LinkByName("eth0")
 	must(t, err)
@@ -99,7 +99,7 @@ func TestOtherPrefixLength(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	needNamespace(t)
-	m := New(quiet())
+	m := New(quiet(), 0)
 	nowhere := Addr{vip1.IP, 32, "nosuch0"}
 	if err := m.Add(nowhere); err == nil || !strings.Contains(err.Error(), "nosuch0") {
 		t.Errorf("Add without interface: %v", err)
@@ -183,7 +183,7 @@ func TestTakeoverLatency(t *testing.T) {
 	l := newLAN(t)
 	client := l.host(t, "port1", "192.168.145.10/24")
 	s := sniff(t, client)
-	m := New(quiet())
+	m := New(quiet(), 0)
 	defer m.Close()
 	_, err := m.Present(vip1) // as a director does when it starts
 	must(t, err)
@@ -218,7 +218,7 @@ func TestTakeoverLatency(t *testing.T) {
 func TestNothingAfterDel(t *testing.T) {
 	l := newLAN(t)
 	s := sniff(t, l.host(t, "port1", "192.168.145.10/24"))
-	m := New(quiet())
+	m := New(quiet(), 0)
 	defer m.Close()
 	must(t, m.Add(vip1))
 	m.Announce(vip1)
@@ -247,7 +247,7 @@ func TestClientLearnsWithinLocktime(t *testing.T) {
 	must(t, err)
 	plain := bytes.Clone(p.reply)
 	copy(plain[32:38], make([]byte, 6)) // not gratuitous: the target is not the sender
-	m := New(quiet())
+	m := New(quiet(), 0)
 	defer m.Close()
 	must(t, m.Add(vip1))
 	for _, c := range []struct {
@@ -307,7 +307,7 @@ func (h *host) neighbour(t *testing.T, ip netip.Addr) net.HardwareAddr {
 func TestLinkUpAnnouncesAgain(t *testing.T) {
 	l := newLAN(t)
 	s := sniff(t, l.host(t, "port1", "192.168.145.10/24"))
-	m := New(quiet())
+	m := New(quiet(), 0)
 	defer m.Close()
 	must(t, m.Add(vip1))
 	m.Announce(vip1)
@@ -331,7 +331,7 @@ func TestLinkUpAnnouncesAgain(t *testing.T) {
 func TestNewHardwareAddress(t *testing.T) {
 	l := newLAN(t)
 	s := sniff(t, l.host(t, "port1", "192.168.145.10/24"))
-	m := New(quiet())
+	m := New(quiet(), 0)
 	defer m.Close()
 	must(t, m.Add(vip1))
 	m.Announce(vip1)
