@@ -203,14 +203,10 @@ func (m *Monitor) finish(o outcome) {
 		ID: t.id, Changed: t.state.observe(o.err == nil), Up: t.state.up, Err: o.err,
 		Took: o.end.Sub(o.start), At: o.end, Checks: t.checks, Failures: t.failures,
 	}
-	at := []any{"service", t.id.Service, "real_server", t.id.Server, "took", r.Took}
-	switch {
-	case r.Changed && r.Up:
-		m.log.Info("real server is up", at...)
-	case r.Changed:
-		m.log.Warn("real server is down", append(at, "err", r.Err)...)
-	case r.Err != nil && r.Up:
-		m.log.Info("check failed, real server is still up", append(at, "err", r.Err, "failed", t.state.against, "fall", t.check.Fall)...)
+	// What changes a verdict is the caller's to tell; this is not in a verdict.
+	if r.Err != nil && r.Up {
+		m.log.Info("check failed, real server is still up", "service", t.id.Service, "real_server", t.id.Server,
+			"took", r.Took, "err", r.Err, "failed", t.state.against, "fall", t.check.Fall)
 	}
 	m.report(r)
 }

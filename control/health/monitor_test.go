@@ -230,13 +230,10 @@ func TestRiseFallCountsAndLog(t *testing.T) {
 			t.Errorf("%s gives %s, want %s", script, got, want)
 		}
 		l.stop()
-		want := `level=INFO msg="real server is up" service=192.0.2.101:80/tcp real_server=10.0.0.1 took=0s
-level=INFO msg="check failed, real server is still up" service=192.0.2.101:80/tcp real_server=10.0.0.1 took=0s err="it is down" failed=1 fall=3
+		want := `level=INFO msg="check failed, real server is still up" service=192.0.2.101:80/tcp real_server=10.0.0.1 took=0s err="it is down" failed=1 fall=3
 level=INFO msg="check failed, real server is still up" service=192.0.2.101:80/tcp real_server=10.0.0.1 took=0s err="it is down" failed=2 fall=3
 level=INFO msg="check failed, real server is still up" service=192.0.2.101:80/tcp real_server=10.0.0.1 took=0s err="it is down" failed=1 fall=3
 level=INFO msg="check failed, real server is still up" service=192.0.2.101:80/tcp real_server=10.0.0.1 took=0s err="it is down" failed=2 fall=3
-level=WARN msg="real server is down" service=192.0.2.101:80/tcp real_server=10.0.0.1 took=0s err="it is down"
-level=INFO msg="real server is up" service=192.0.2.101:80/tcp real_server=10.0.0.1 took=0s
 `
 		if got := l.logged.String(); got != want {
 			t.Errorf("log:\n%s\nwant\n%s", got, want)

@@ -32,7 +32,7 @@ type claim struct {
 }
 
 func newClaim(prefix string) (*claim, error) {
-	if err := os.MkdirAll(RunDir, 0o700); err != nil {
+	if err := os.MkdirAll(RunDir, 0o711); err != nil {
 		return nil, err
 	}
 	c := &claim{
@@ -57,7 +57,7 @@ func (c *claim) lock() error {
 	for {
 		f, err := os.OpenFile(c.path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 		if errors.Is(err, fs.ErrNotExist) { // RunDir went between MkdirAll and here
-			if err := os.MkdirAll(RunDir, 0o700); err != nil {
+			if err := os.MkdirAll(RunDir, 0o711); err != nil {
 				return err
 			}
 			continue
