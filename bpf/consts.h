@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * The numbers that kernel side and user space share. bpf2go turns the enums
+ * into Go constants and the table sizes into the lengths of Go arrays, so that
+ * nothing is written down twice.
+ */
+#ifndef SYSTOLE_CONSTS_H
+#define SYSTOLE_CONSTS_H
+
+/*
+ * Version of the meaning of every pinned map. A program may adopt the maps of
+ * its predecessor only if both agree on it: raise it with every change of a
+ * struct in maps.h, of the hash in flow.h, or of an enum below.
+ */
+enum layout {
+	LAYOUT_VERSION = 1,
+};
+
+/*
+ * Capacity. The hash tables are twice as large as what they hold, which makes
+ * the search for a perfect hash short. All are powers of two: an index is
+ * bounded by a mask, which the verifier understands.
+ */
+#define VIP_TABLE 2048      /* for 1024 virtual addresses */
+#define VIP_BUCKETS 1024
+#define SERVICE_TABLE 8192  /* for 4095 services */
+#define SERVICE_BUCKETS 4096
+#define SERVICE_IDS 4096    /* id 0 means none */
+#define SERVER_IDS 16384    /* id 0 means none */
+#define SLOTS 65536
+#define MAX_PEERS 8
+#define WAYS 4
+
+/* What a director does with the traffic of a virtual address. */
+enum role {
+	ROLE_NONE = 0, /* an empty place in the table */
+	ROLE_STANDBY = 1,
+	ROLE_ACTIVE = 2,
+	ROLE_DRAINING = 3,
+};
+
+/* The life of a flow, seen from the client's half of it. */
+enum flow_state {
+	FLOW_FREE = 0,
+	FLOW_SYN = 1,         /* on probation: a SYN and nothing else yet */
+	FLOW_ESTABLISHED = 2, /* the client acknowledged something */
+	FLOW_FIN = 3,         /* the client sent FIN or RST */
+	FLOW_UDP = 4,
+	FLOW_BUSY = 5,        /* another CPU is writing this entry */
+	FLOW_STATES = 8,
+};
+
+/*
+ * What became of a packet for a virtual address other than being forwarded by
+ * an existing flow. Packets for other addresses are not counted at all.
+ */
+enum reason {
+	REASON_LEASE_ENDED = 0,  /* dropped: the right to the address ran out */
+	REASON_ARP_LEASE_ENDED,  /* dropped: the same, an ARP request */
+	REASON_ARP_DRAINING,     /* dropped: ARP request for an address let go */
+	REASON_STANDBY,          /* passed: another director's address */
+	REASON_OTHER_PROTOCOL,   /* passed: neither TCP nor UDP (ping ...) */
+	REASON_FRAGMENT,         /* passed */
+	REASON_MALFORMED,        /* passed: lengths contradict each other */
+	REASON_NO_SERVICE,       /* passed: nothing configured on this port */
+	REASON_NO_SERVER,        /* passed: no eligible real server */
+	REASON_NO_FLOW,          /* passed: TCP segment without a flow, no SYN */
+	REASON_SERVER_GONE,      /* passed: TCP segment, its server has left */
+	REASON_PEER_NO_FLOW,     /* passed: came from a peer, no flow here either */
+	REASON_SECOND_CHANCE,    /* sent to the first peer */
+	REASON_NO_MAC,           /* dropped: the server's MAC is not known now */
+	REASON_SYN_EVICTED,      /* stored by evicting a flow on probation */
+	REASON_FLOW_EVICTED,     /* stored by evicting a live flow */
+	REASON_FLOW_NOT_STORED,  /* forwarded, but lost the race for an entry */
+	REASONS,
+};
+
+#endif

@@ -1,0 +1,22 @@
+// Package bpf is the kernel side of the XDP plane: the C sources, the object
+// compiled from them (committed, so that building Systole needs no clang) and
+// the Go types bpf2go derives from it.
+//
+// The package decides nothing and loads nothing: package dataplane/xdp does.
+// Its packet tests, one row per behaviour, are the list of what the program
+// does with a packet.
+//
+// # Promises of the program
+//
+//  1. A packet that is not for a configured virtual address leaves as it came,
+//     with XDP_PASS, at the cost of one probe of a table.
+//  2. Only the two MAC addresses of a forwarded frame change.
+//  3. One packet sees one generation of the configuration.
+//  4. No locks, no hash maps, no clock beyond jiffies: arrays with computed
+//     indices and atomic words only.
+//
+// It needs Linux 5.14 or newer (BPF syscall programs; atomics need 5.12) and
+// a little-endian machine.
+package bpf
+
+//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -go-package bpf -type layout -type role -type flow_state -type reason -type lease_args -type generation -type counters Director xdp.c -- -O2 -mcpu=v3 -Wall -Wextra -Werror -I/usr/include/x86_64-linux-gnu

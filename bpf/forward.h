@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* Gate forwarding (LVS "DR"): only the MAC addresses change. */
+#ifndef SYSTOLE_FORWARD_H
+#define SYSTOLE_FORWARD_H
+
+#include "maps.h"
+#include "parse.h"
+
+static __always_inline int mac_known(const struct server *s)
+{
+	const __u16 *m = (const __u16 *)s->mac;
+
+	return (m[0] | m[1] | m[2]) != 0;
+}
+
+/* MACs stand at even offsets; three halfwords each. */
+static __always_inline int send_to(struct generation *g, struct ethhdr *eth, const void *mac)
+{
+	__u16 *frame = (__u16 *)eth;
+	const __u16 *dst = mac;
+	const __u16 *src = (const __u16 *)g->own.addr;
+
+	frame[0] = dst[0];
+	frame[1] = dst[1];
+	frame[2] = dst[2];
+	frame[3] = src[0];
+	frame[4] = src[1];
+	frame[5] = src[2];
+	return XDP_TX;
+}
+
+static __always_inline int forward(struct generation *g, const struct packet *p,
+				   const struct server *s, __u32 id, __u32 connections)
+{
+	struct counters *c;
+
+	if (!mac_known(s)) {
+		/* The flow stays where it is; TCP will try again. */
+		count(REASON_NO_MAC);
+		return XDP_DROP;
+	}
+	c = bpf_map_lookup_elem(&server_stats, &id);
+	if (c) {
+		c->packets++;
+		c->bytes += p->bytes;
+		c->connections += connections;
+	}
+	return send_to(g, p->eth, s->mac);
+}
+
+#endif

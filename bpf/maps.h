@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * Everything that outlives a packet. All maps are arrays: an array look-up
+ * with a computed index costs next to nothing, a hash look-up 26 ns. What user
+ * space writes in bulk, or reads while packets flow, is BPF_F_MMAPABLE, which
+ * also aligns the elements to pages and with them to cache lines.
+ */
+#ifndef SYSTOLE_MAPS_H
+#define SYSTOLE_MAPS_H
+
+#include "consts.h"
+
+struct vip {
+	__be32 addr;
+	__u32 role; /* enum role; ROLE_NONE: empty */
+};
+
+/* A virtual service. Its key is service_key() of schedule.h; 0: empty. */
+struct service {
+	__u64 key;
+	__u32 first_slot; /* index into slots */
+	__u32 slots;      /* 0: no eligible server */
+	__u16 id;         /* stable over generations, 1.. */
+	__u16 pad[3];
+};
+
+/*
+ * A real server of one service, by its id. The MAC is all zero while it is not
+ * known. Service 0: the id is not in this generation.
+ */
+struct server {
+	__u8 mac[6];
+	__u16 service;
+};
+
+struct mac {
+	__u8 addr[6];
+	__u16 pad;
+};
+
+/*
+ * All of the configuration. There are two: user space writes the idle one,
+ * then flips state.active. A packet reads that word once and uses one
+ * generation to its end, so it cannot see a mixture.
+ */
+struct generation {
+	__u64 number; /* 1.. ; 0: never written */
+	__u64 vip_seed;     /* odd multipliers of the two perfect hashes */
+	__u64 service_seed;
+	struct mac own;
+	struct mac peers[MAX_PEERS];
+	__u32 npeers;
+	__u32 second_chance; /* 0 or 1 */
+	__u16 vip_shift[VIP_BUCKETS];
+	struct vip vips[VIP_TABLE];
+	__u16 service_shift[SERVICE_BUCKETS];
+	struct service services[SERVICE_TABLE];
+	struct server servers[SERVER_IDS];
+	__u16 slots[SLOTS]; /* server ids, in the order of their turn */
+};
+
+/*
+ * One element, so that one look-up with a constant index finds it all. The
+ * first words change without a new generation.
+ */
+struct state {
+	__u64 lease_until; /* jiffies; 0: ended; ~0: unlimited */
+	__u32 active;      /* which generation, 0 or 1 */
+	__u32 pad;
+	__u64 seed[2];     /* of the flow hash; they go with the flow table */
+	struct generation generation[2];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct state);
+	__uint(map_flags, BPF_F_MMAPABLE);
+} state SEC(".maps");
+
+/* One entry of the flow table; flow.h has the meaning of the bits. */
+struct flow {
+	__u64 key;
+	__u64 val;
+};
+
+/* One cache line. */
+struct bucket {
+	struct flow way[WAYS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 262144); /* set at load time, a power of two */
+	__type(key, __u32);
+	__type(value, struct bucket);
+	__uint(map_flags, BPF_F_MMAPABLE);
+} flows SEC(".maps");
+
+/* Round robin: one counter per service id, each in its own cache line. */
+struct turn {
+	__u64 next;
+	__u64 pad[7];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SERVICE_IDS);
+	__type(key, __u32);
+	__type(value, struct turn);
+	__uint(map_flags, BPF_F_MMAPABLE);
+} turns SEC(".maps");
+
+struct counters {
+	__u64 packets;
+	__u64 bytes; /* of IP: the Ethernet header is not counted */
+	__u64 connections;
+};
+
+/*
+ * By server id. A server belongs to one service, so user space gets a
+ * service's counters by adding those of its servers: one look-up per packet
+ * instead of two.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SERVER_IDS);
+	__type(key, __u32);
+	__type(value, struct counters);
+} server_stats SEC(".maps");
+
+struct reasons {
+	__u64 count[32];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct reasons);
+} reason_stats SEC(".maps");
+
+/*
+ * The memory of user space, in the kernel so that it survives a crash: which
+ * id belongs to which service and server. No program reads these two.
+ */
+struct service_name {
+	__u8 vip[16]; /* IPv4 as the first four bytes */
+	__u16 port;   /* host byte order */
+	__u8 protocol;
+	__u8 family;  /* 4; 0: the id is free */
+	__u32 pad;
+	struct counters gone; /* of its servers whose ids were taken back */
+};
+
+struct server_name {
+	__u8 addr[16];
+	__u16 service; /* id */
+	__u8 family;   /* 4; 0: the id is free */
+	__u8 pad[5];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SERVICE_IDS);
+	__type(key, __u32);
+	__type(value, struct service_name);
+	__uint(map_flags, BPF_F_MMAPABLE);
+} service_names SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SERVER_IDS);
+	__type(key, __u32);
+	__type(value, struct server_name);
+	__uint(map_flags, BPF_F_MMAPABLE);
+} server_names SEC(".maps");
+
+/*
+ * Constants of one load: the verifier sees their values, so they cost nothing.
+ * The flow seeds are copied here from struct state.
+ */
+const volatile __u32 bucket_mask = 0;
+const volatile __u64 flow_seed0 = 0;
+const volatile __u64 flow_seed1 = 1; /* odd */
+/* An age is counted in units of 2^age_shift jiffies, about a second. */
+const volatile __u32 age_shift = 8;
+/* Age at which an entry counts as free, by enum flow_state. */
+const volatile __s32 timeouts[FLOW_STATES] = {};
+
+static __always_inline struct state *get_state(void)
+{
+	__u32 zero = 0;
+	return bpf_map_lookup_elem(&state, &zero);
+}
+
+/* Out of line: a call costs 6 ns, but none of the packets that matter pays. */
+static __noinline void count(__u32 why)
+{
+	__u32 zero = 0;
+	struct reasons *r = bpf_map_lookup_elem(&reason_stats, &zero);
+
+	if (r)
+		r->count[why & 31]++;
+}
+
+#endif

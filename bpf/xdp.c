@@ -1,0 +1,292 @@
+//go:build ignore
+
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * The director's data plane. Each packet meets these questions in this order;
+ * the packet tests are the list of the answers.
+ *
+ *	for one of our virtual addresses?  no: pass
+ *	for our MAC?                       no: pass (flooded by a switch)
+ *	lease ended?                       drop, unless a peer asks for a flow
+ *	a configured service?              no: pass
+ *	our address (role)?                no: pass, unless a peer asks for a flow
+ *	a flow with a live server?         forward
+ *	opens a connection?                schedule, store, forward
+ *	otherwise                          second chance at a peer, or pass
+ *
+ * IPv6, VLAN tags, fragments and ICMP pass untouched.
+ */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <stddef.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+
+#include "consts.h"
+#include "maps.h"
+#include "parse.h"
+#include "schedule.h"
+#include "flow.h"
+#include "forward.h"
+
+char _license[] SEC("license") = "Dual MIT/GPL";
+
+/* Types that only user space spells out: naming them here puts them into BTF. */
+const enum layout *const layout_type = NULL;
+const enum flow_state *const flow_state_type = NULL;
+const enum role *const role_type = NULL;
+const enum reason *const reason_type = NULL;
+
+static __always_inline struct generation *active_generation(struct state *s)
+{
+	return &s->generation[READ_ONCE(s->active) & 1];
+}
+
+static __always_inline int from_peer(struct generation *g, const struct ethhdr *eth)
+{
+	__u32 n = g->npeers;
+
+	for (__u32 i = 0; i < MAX_PEERS; i++) {
+		if (i >= n)
+			break;
+		if (same_mac(eth->h_source, g->peers[i].addr))
+			return 1;
+	}
+	return 0;
+}
+
+/* Where a packet goes that is not forwarded: up, if we may answer at all. */
+static __always_inline int leave(int ended, enum reason why)
+{
+	if (ended) {
+		count(REASON_LEASE_ENDED);
+		return XDP_DROP;
+	}
+	count(why);
+	return XDP_PASS;
+}
+
+/* An Ethernet ARP request for an IPv4 address, RFC 826. */
+struct arp4 {
+	__be16 htype;
+	__be16 ptype;
+	__u8 hlen;
+	__u8 plen;
+	__be16 op;
+	__u8 sha[6];
+	__u8 spa[4];
+	__u8 tha[6];
+	__u8 tpa[4];
+};
+
+static __always_inline __be32 load_addr(const __u8 *a)
+{
+	const __u16 *h = (const __u16 *)a;
+
+	return (__u32)h[1] << 16 | h[0];
+}
+
+/*
+ * The kernel answers for every address it has, also after the daemon's death.
+ * It must not see a request for a virtual address that may be another
+ * director's by now. Announcements (sender and target are the same address)
+ * ask nothing and pass.
+ */
+static __always_inline int arp(struct state *s, struct generation *g, void *at, void *end)
+{
+	struct arp4 *a = at;
+	struct vip *v;
+
+	if (at + sizeof(*a) > end)
+		return XDP_PASS;
+	if (a->htype != bpf_htons(1) || a->ptype != bpf_htons(ETH_P_IP) || a->hlen != 6 ||
+	    a->plen != 4 || a->op != bpf_htons(1))
+		return XDP_PASS;
+	if (load_addr(a->spa) == load_addr(a->tpa))
+		return XDP_PASS;
+	v = vip_place(g, load_addr(a->tpa));
+	if (!is_vip(v, load_addr(a->tpa)))
+		return XDP_PASS;
+	if (bpf_jiffies64() >= READ_ONCE(s->lease_until)) {
+		count(REASON_ARP_LEASE_ENDED);
+		return XDP_DROP;
+	}
+	if (v->role == ROLE_DRAINING) {
+		count(REASON_ARP_DRAINING);
+		return XDP_DROP;
+	}
+	return XDP_PASS;
+}
+
+/* The part after the service is known: flow, schedule, second chance. */
+static __always_inline int serve(struct generation *g, const struct packet *p,
+				 const struct service *svc, __u32 now, int ended, int peer)
+{
+	__u64 key = flow_key(p, svc->id), hash = flow_hash(p), val = 0;
+	__u32 at1 = first_choice(hash), at2 = second_choice(hash), state, id;
+	struct bucket *b1, *b2 = NULL;
+	struct server *s;
+	struct flow *f;
+
+	b1 = bpf_map_lookup_elem(&flows, &at1);
+	if (!b1)
+		return XDP_PASS;
+	f = bucket_find(b1, key, &val);
+	if (!f) {
+		b2 = bpf_map_lookup_elem(&flows, &at2);
+		if (!b2)
+			return XDP_PASS;
+		f = bucket_find(b2, key, &val);
+	}
+
+	if (f) {
+		s = get_server(g, FLOW_SERVER(val));
+		state = FLOW_STATE(val);
+		/*
+		 * A packet that opens nothing keeps even an entry that is past
+		 * its time: better than a reset. One that opens begins anew
+		 * after FIN or RST and after the time; else it is a repetition.
+		 */
+		if (s->service == svc->id &&
+		    (!opens(p) || (state != FLOW_FIN && !flow_expired(val, now)))) {
+			__u64 next = FLOW_VAL(FLOW_SERVER(val), next_state(state, p),
+					      FLOW_VERSION(val), now);
+			/* Once per age unit or change of state, not per packet. */
+			if (next != val)
+				flow_swap(f, val, next);
+			return forward(g, p, s, FLOW_SERVER(val), 0);
+		}
+		if (!opens(p))
+			return leave(ended, REASON_SERVER_GONE);
+	}
+
+	/* A packet from a peer is never scheduled nor sent on: no loop. */
+	if (peer || from_peer(g, p->eth))
+		return leave(ended, REASON_PEER_NO_FLOW);
+	if (!opens(p)) {
+		/* Never schedule it: that would only move a reset elsewhere. */
+		if (!g->second_chance || !g->npeers)
+			return leave(ended, REASON_NO_FLOW);
+		count(REASON_SECOND_CHANCE);
+		return send_to(g, p->eth, g->peers[0].addr);
+	}
+
+	id = schedule(g, svc);
+	if (!id)
+		return leave(ended, REASON_NO_SERVER);
+	state = p->protocol == IPPROTO_TCP ? FLOW_SYN : FLOW_UDP;
+	if (f) {
+		/* The entry is this flow's already; only its server changes. */
+		if (!flow_swap(f, val, FLOW_VAL(id, state, FLOW_VERSION(val), now)))
+			count(REASON_FLOW_NOT_STORED);
+	} else if (b2) {
+		flow_store(b1, b2, key, id, state, now);
+	}
+	return forward(g, p, get_server(g, id), id, 1);
+}
+
+static __always_inline int ipv4(struct state *s, struct generation *g, struct ethhdr *eth,
+				void *end)
+{
+	struct iphdr *ip = (void *)(eth + 1);
+	struct packet p = { .eth = eth };
+	struct service *svc;
+	struct vip *v;
+	__u64 jiffies, key;
+	__u32 header;
+	int ended, peer = 0;
+
+	if ((void *)(ip + 1) > end)
+		return XDP_PASS;
+	v = vip_place(g, ip->daddr);
+	if (!is_vip(v, ip->daddr))
+		return XDP_PASS;
+
+	jiffies = bpf_jiffies64();
+	ended = jiffies >= READ_ONCE(s->lease_until);
+	if (!same_mac(eth->h_dest, g->own.addr)) {
+		/* To a group the kernel may answer; to another MAC it does not. */
+		if (ended && is_group(eth->h_dest))
+			return leave(ended, REASON_LEASE_ENDED);
+		return XDP_PASS;
+	}
+	if (ended || v->role == ROLE_STANDBY) {
+		peer = from_peer(g, eth);
+		if (!peer)
+			return leave(ended, REASON_STANDBY);
+	}
+
+	p.protocol = ip->protocol;
+	if (p.protocol != IPPROTO_TCP && p.protocol != IPPROTO_UDP)
+		return leave(ended, REASON_OTHER_PROTOCOL);
+	if (ip->frag_off & bpf_htons(IP_FRAGMENT))
+		return leave(ended, REASON_FRAGMENT);
+	p.saddr = ip->saddr;
+	p.bytes = bpf_ntohs(ip->tot_len);
+	header = ip->ihl * 4;
+	if (ip->version != 4 || header < sizeof(*ip) || p.bytes < header ||
+	    (void *)ip + p.bytes > end)
+		return leave(ended, REASON_MALFORMED);
+	if (!parse_l4(&p, (void *)ip + header, end))
+		return leave(ended, REASON_MALFORMED);
+
+	key = service_key(ip->daddr, p.dport, p.protocol);
+	svc = service_place(g, key);
+	if (svc->key != key)
+		return leave(ended, REASON_NO_SERVICE);
+	return serve(g, &p, svc, (__u32)(jiffies >> age_shift), ended, peer);
+}
+
+SEC("xdp")
+int systole_xdp(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	struct ethhdr *eth = data;
+	struct generation *g;
+	struct state *s;
+	__be16 type;
+
+	if ((void *)(eth + 1) > end)
+		return XDP_PASS;
+	s = get_state();
+	if (!s)
+		return XDP_PASS;
+	g = active_generation(s);
+	type = ether_type(eth);
+	if (type == bpf_htons(ETH_P_IP))
+		return ipv4(s, g, eth, end);
+	if (type == bpf_htons(ETH_P_ARP))
+		return arp(s, g, eth + 1, end);
+	return XDP_PASS;
+}
+
+/* Argument and answer of systole_lease. */
+struct lease_args {
+	__u64 ticks; /* jiffies from now; ~0: unlimited */
+	__u64 now;   /* answer: jiffies */
+	__u32 set;   /* 0: only ask for the time */
+	__u32 pad;
+};
+
+/*
+ * User space does not see jiffies, so the kernel itself sets the end of the
+ * lease. `now >= lease_until` ends it: the jiffy that is now began in the past,
+ * so it ends at the latest when asked for, at most one jiffy earlier.
+ */
+SEC("syscall")
+int systole_lease(struct lease_args *args)
+{
+	struct state *s = get_state();
+	__u64 now = bpf_jiffies64();
+
+	if (!s)
+		return 1;
+	args->now = now;
+	if (!args->set)
+		return 0;
+	WRITE_ONCE(s->lease_until, args->ticks == ~0ULL ? ~0ULL : now + args->ticks);
+	return 0;
+}

@@ -1,0 +1,311 @@
+package planetest
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"systole/dataplane"
+	"systole/dataplane/scheduler"
+)
+
+// Fake is a plane in memory. It records what it is told, forwards frames like
+// a real one, and fails on demand. Its methods may be called from several
+// goroutines.
+type Fake struct {
+	// Own is the MAC address of its interface.
+	Own net.HardwareAddr
+
+	mu         sync.Mutex
+	now        func() time.Time
+	applied    []dataplane.Snapshot
+	generation dataplane.Generation
+	closed     bool
+	applyErr   error
+	renewErr   error
+	renewed    []time.Duration
+	leaseEnd   time.Time
+	unlimited  bool
+	flows      map[flowKey]*flow
+	turns      map[dataplane.ServiceKey]uint64
+	stats      dataplane.Stats
+}
+
+type flowKey struct {
+	client  netip.AddrPort
+	service dataplane.ServiceKey
+}
+
+type flow struct {
+	server netip.Addr
+	closed bool // the client sent FIN or RST
+}
+
+var _ dataplane.Plane = (*Fake)(nil)
+
+// NewFake returns a plane whose lease runs by the clock now, time.Now if nil.
+func NewFake(now func() time.Time) *Fake {
+	if now == nil {
+		now = time.Now
+	}
+	return &Fake{
+		Own:   net.HardwareAddr{2, 0, 0, 0, 0, 1},
+		now:   now,
+		flows: map[flowKey]*flow{},
+		turns: map[dataplane.ServiceKey]uint64{},
+		stats: dataplane.Stats{
+			Services: map[dataplane.ServiceKey]dataplane.Counters{},
+			Servers:  map[dataplane.ServerKey]dataplane.Counters{},
+			Reasons:  map[string]uint64{},
+		},
+	}
+}
+
+// FailApply makes Apply fail with err until it is called with nil.
+func (f *Fake) FailApply(err error) { f.mu.Lock(); f.applyErr = err; f.mu.Unlock() }
+
+// FailRenew makes Renew fail with err until it is called with nil.
+func (f *Fake) FailRenew(err error) { f.mu.Lock(); f.renewErr = err; f.mu.Unlock() }
+
+// Applied are the snapshots put in force, oldest first.
+func (f *Fake) Applied() []dataplane.Snapshot {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.applied)
+}
+
+// Last is the snapshot in force; ok is false before the first.
+func (f *Fake) Last() (s dataplane.Snapshot, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.last(), len(f.applied) > 0
+}
+
+func (f *Fake) last() dataplane.Snapshot {
+	if len(f.applied) == 0 {
+		return dataplane.Snapshot{}
+	}
+	return f.applied[len(f.applied)-1]
+}
+
+// Renewed are the leases granted, oldest first.
+func (f *Fake) Renewed() []time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.renewed)
+}
+
+// Closed tells whether Close was called.
+func (f *Fake) Closed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.closed
+}
+
+// Info implements dataplane.Plane.
+func (f *Fake) Info() dataplane.Info {
+	return dataplane.Info{Name: "fake", Mode: "memory", Lease: true}
+}
+
+// Apply implements dataplane.Plane.
+func (f *Fake) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.closed:
+		return 0, fmt.Errorf("%w: it was closed", dataplane.ErrUnavailable)
+	case f.applyErr != nil:
+		return 0, f.applyErr
+	}
+	if err := check(s); err != nil {
+		return 0, fmt.Errorf("%w: %w", dataplane.ErrInvalid, err)
+	}
+	f.applied = append(f.applied, clone(s))
+	f.generation++
+	return f.generation, nil
+}
+
+// clone keeps a snapshot from its owner's later changes.
+func clone(s dataplane.Snapshot) dataplane.Snapshot {
+	s.VIPs, s.Peers = slices.Clone(s.VIPs), slices.Clone(s.Peers)
+	s.Services = slices.Clone(s.Services)
+	for i := range s.Services {
+		s.Services[i].Servers = slices.Clone(s.Services[i].Servers)
+	}
+	return s
+}
+
+// check holds what every plane must refuse.
+func check(s dataplane.Snapshot) error {
+	vips := map[netip.Addr]bool{}
+	for _, v := range s.VIPs {
+		if !v.Addr.IsValid() || vips[v.Addr] || v.Role > dataplane.Draining {
+			return fmt.Errorf("virtual address %s: not valid, or listed twice, or role %s", v.Addr, v.Role)
+		}
+		vips[v.Addr] = true
+	}
+	services := map[dataplane.ServiceKey]bool{}
+	for _, svc := range s.Services {
+		if !vips[svc.VIP] || svc.Port == 0 || services[svc.ServiceKey] ||
+			(svc.Protocol != dataplane.TCP && svc.Protocol != dataplane.UDP) {
+			return fmt.Errorf("service %s: not valid, or listed twice, or without its virtual address", svc.ServiceKey)
+		}
+		services[svc.ServiceKey] = true
+		if _, err := slots(svc); err != nil {
+			return fmt.Errorf("service %s: %w", svc.ServiceKey, err)
+		}
+		servers := map[netip.Addr]bool{}
+		for _, r := range svc.Servers {
+			if !r.Addr.IsValid() || servers[r.Addr] {
+				return fmt.Errorf("service %s: real server %s: not valid or listed twice", svc.ServiceKey, r.Addr)
+			}
+			servers[r.Addr] = true
+		}
+	}
+	return nil
+}
+
+func slots(svc dataplane.Service) ([]int, error) {
+	weights := make([]uint32, len(svc.Servers))
+	for i, r := range svc.Servers {
+		if known(r.MAC) {
+			weights[i] = r.Weight
+		}
+	}
+	return scheduler.Slots(svc.Scheduler, weights)
+}
+
+func known(mac net.HardwareAddr) bool {
+	return bytes.ContainsFunc(mac, func(r rune) bool { return r != 0 })
+}
+
+// Renew implements dataplane.Plane.
+func (f *Fake) Renew(d time.Duration) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.closed:
+		return fmt.Errorf("%w: it was closed", dataplane.ErrUnavailable)
+	case f.renewErr != nil:
+		return f.renewErr
+	}
+	f.renewed = append(f.renewed, d)
+	f.unlimited = d == dataplane.Unlimited
+	if !f.unlimited {
+		f.leaseEnd = f.now().Add(d)
+	}
+	return nil
+}
+
+// Stats implements dataplane.Plane.
+func (f *Fake) Stats() (dataplane.Stats, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return dataplane.Stats{}, fmt.Errorf("%w: it was closed", dataplane.ErrUnavailable)
+	}
+	st := dataplane.Stats{
+		Services: map[dataplane.ServiceKey]dataplane.Counters{},
+		Servers:  map[dataplane.ServerKey]dataplane.Counters{},
+		Reasons:  maps.Clone(f.stats.Reasons),
+		Flows:    int64(len(f.flows)),
+	}
+	for _, svc := range f.last().Services {
+		st.Services[svc.ServiceKey] = f.stats.Services[svc.ServiceKey]
+		for _, r := range svc.Servers {
+			key := dataplane.ServerKey{Service: svc.ServiceKey, Server: r.Addr}
+			st.Servers[key] = f.stats.Servers[key]
+		}
+	}
+	return st, nil
+}
+
+// Close implements dataplane.Plane.
+func (f *Fake) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	return nil
+}
+
+// Send puts a frame before the plane and tells what became of it.
+func (f *Fake) Send(fr Frame) Outcome {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.last()
+	v := slices.IndexFunc(s.VIPs, func(v dataplane.VIP) bool { return v.Addr == fr.To.Addr() })
+	if v < 0 || !bytes.Equal(fr.Dst, f.Own) {
+		return Outcome{Verdict: Passed}
+	}
+	peer := slices.ContainsFunc(s.Peers, func(mac net.HardwareAddr) bool { return bytes.Equal(mac, fr.Src) })
+	ended := !f.unlimited && !f.now().Before(f.leaseEnd)
+	leave := func(reason string) Outcome {
+		if ended {
+			f.stats.Reasons["lease_ended"]++
+			return Outcome{Verdict: Dropped}
+		}
+		f.stats.Reasons[reason]++
+		return Outcome{Verdict: Passed}
+	}
+	if !peer && (ended || s.VIPs[v].Role == dataplane.Standby) {
+		return leave("standby")
+	}
+	at := slices.IndexFunc(s.Services, func(svc dataplane.Service) bool { return svc.ServiceKey == fr.Service() })
+	if at < 0 {
+		return leave("no_service")
+	}
+	return f.serve(s, s.Services[at], fr, peer, leave)
+}
+
+func (f *Fake) serve(s dataplane.Snapshot, svc dataplane.Service, fr Frame, peer bool, leave func(string) Outcome) Outcome {
+	key := flowKey{fr.From, svc.ServiceKey}
+	if fl := f.flows[key]; fl != nil {
+		i := slices.IndexFunc(svc.Servers, func(r dataplane.RealServer) bool { return r.Addr == fl.server })
+		if i >= 0 && (!fr.Opens() || !fl.closed) {
+			fl.closed = fl.closed || bytes.ContainsAny([]byte(fr.Flags), "FR")
+			return f.forward(svc, svc.Servers[i], fr, 0)
+		}
+		if !fr.Opens() {
+			return leave("server_gone")
+		}
+	}
+	switch {
+	case peer:
+		return leave("peer_no_flow")
+	case !fr.Opens() && s.SecondChance && len(s.Peers) > 0:
+		f.stats.Reasons["second_chance"]++
+		return Outcome{Verdict: Forwarded, To: s.Peers[0]}
+	case !fr.Opens():
+		return leave("no_flow")
+	}
+	table, err := slots(svc)
+	if err != nil || len(table) == 0 {
+		return leave("no_server")
+	}
+	r := svc.Servers[table[f.turns[svc.ServiceKey]%uint64(len(table))]]
+	f.turns[svc.ServiceKey]++
+	f.flows[key] = &flow{server: r.Addr}
+	return f.forward(svc, r, fr, 1)
+}
+
+func (f *Fake) forward(svc dataplane.Service, r dataplane.RealServer, fr Frame, connections uint64) Outcome {
+	if !known(r.MAC) {
+		f.stats.Reasons["no_mac"]++
+		return Outcome{Verdict: Dropped}
+	}
+	count := func(c dataplane.Counters) dataplane.Counters {
+		c.Packets++
+		c.Bytes += uint64(fr.IPLength())
+		c.Connections += connections
+		return c
+	}
+	key := dataplane.ServerKey{Service: svc.ServiceKey, Server: r.Addr}
+	f.stats.Servers[key] = count(f.stats.Servers[key])
+	f.stats.Services[svc.ServiceKey] = count(f.stats.Services[svc.ServiceKey])
+	return Outcome{Verdict: Forwarded, To: r.MAC}
+}

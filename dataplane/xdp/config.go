@@ -1,0 +1,87 @@
+package xdp
+
+import (
+	"fmt"
+	"log/slog"
+	"math/bits"
+	"net"
+
+	"systole/dataplane"
+)
+
+// DefaultPinDir is where the plane keeps what must survive the daemon.
+const DefaultPinDir = "/sys/fs/bpf/systole"
+
+// Modes of attaching to an interface.
+const (
+	ModeAuto    = "auto"    // native if the driver can, else generic
+	ModeNative  = "native"  // in the driver, before the kernel allocates anything
+	ModeGeneric = "generic" // in the network stack: any driver, slower
+)
+
+// Bounds of Config.Flows.
+const (
+	DefaultFlows = 1 << 20
+	MinFlows     = 64
+	MaxFlows     = 1 << 26
+)
+
+// ways is WAYS of consts.h.
+const ways = 4
+
+// Config says where a plane works.
+type Config struct {
+	// Interface is the NIC that VIP traffic comes in by and leaves by.
+	Interface string
+	// Mode is ModeAuto, ModeNative or ModeGeneric; empty means ModeAuto.
+	Mode string
+	// PinDir is a directory in a bpf file system; it is created if need be.
+	// Empty means DefaultPinDir.
+	PinDir string
+	// Flows is the number of entries of the flow table, 16 bytes each,
+	// rounded up to a power of two; 0 means DefaultFlows. A table that is at
+	// most half full almost never has to evict a live flow: twice the number
+	// of connections expected within the longest timeout (15 min) is right.
+	// A change of it empties the table.
+	Flows int
+	// Log is told about attachment and what is taken over from a predecessor;
+	// nil discards it.
+	Log *slog.Logger
+}
+
+func unavailable(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", dataplane.ErrUnavailable, fmt.Errorf(format, args...))
+}
+
+// complete fills in the defaults and refuses what makes no sense.
+func (c Config) complete() (Config, error) {
+	switch c.Mode {
+	case "":
+		c.Mode = ModeAuto
+	case ModeAuto, ModeNative, ModeGeneric:
+	default:
+		return c, unavailable("xdp mode %q: choose one of %s, %s, %s", c.Mode, ModeAuto, ModeNative, ModeGeneric)
+	}
+	if c.PinDir == "" {
+		c.PinDir = DefaultPinDir
+	}
+	if c.Flows == 0 {
+		c.Flows = DefaultFlows
+	}
+	if c.Flows < MinFlows || c.Flows > MaxFlows {
+		return c, unavailable("a flow table of %d entries: choose a number from %d to %d", c.Flows, MinFlows, MaxFlows)
+	}
+	c.Flows = 1 << bits.Len(uint(c.Flows-1))
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c, nil
+}
+
+// checkOwn refuses the address of an interface that has no Ethernet.
+func checkOwn(name string, own net.HardwareAddr) error {
+	if !usable(own) {
+		return unavailable("interface %s has no Ethernet address (%q): gate forwarding needs one", name, own)
+	}
+	return nil
+}

@@ -1,0 +1,30 @@
+// Package xdp is the plane that forwards in the network driver: an XDP program
+// (package bpf) attached to one interface, with IPv4, TCP and UDP services and
+// gate (DR) forwarding.
+//
+// # Promises beyond those of package dataplane
+//
+//  1. Whatever happens to the daemon, its program and maps stay in the kernel
+//     (pinned) until Close; the lease ends by itself.
+//  2. Open after a crash or an upgrade continues where the predecessor was:
+//     the program is replaced in one step, flows, counters, server identities
+//     and the generation in force stay, no packet is lost.
+//  3. An XDP program of somebody else is never replaced.
+//  4. Strict round robin: n connections over k equal servers differ by at most
+//     one, on any number of CPUs, also across changes of other services.
+//
+// # Generations
+//
+// The kernel holds two images of the whole configuration. Apply compiles a
+// Snapshot into an image, copies it over the idle one and flips one word. The
+// image that was left is not written again before an RCU grace period is over,
+// that is, until no packet can still be using it; that wait happens in the
+// background, not in the Apply that flipped.
+//
+// # Identities
+//
+// A flow remembers the id of its real server, and a flow's key has the id of
+// its service. An id stays with its (service, server) for good, also over
+// restarts; it is taken back only when ids run out, and only after every flow
+// that names it was cleared from the table.
+package xdp

@@ -1,0 +1,189 @@
+package xdp
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"systole/dataplane"
+)
+
+// find looks a service up in an image as the program does.
+func find(img *image, key dataplane.ServiceKey) (role uint32, first, slots uint32) {
+	h := tableHash(uint64(addrWord(key.VIP)), img.VipSeed)
+	v := img.Vips[(h^uint32(img.VipShift[h>>16&uint32(len(img.VipShift)-1)]))&uint32(len(img.Vips)-1)]
+	if v.Addr != addrWord(key.VIP) {
+		return 0, 0, 0
+	}
+	k := serviceKey(key)
+	h = tableHash(k, img.ServiceSeed)
+	s := img.Services[(h^uint32(img.ServiceShift[h>>16&uint32(len(img.ServiceShift)-1)]))&uint32(len(img.Services)-1)]
+	if s.Key != k {
+		return v.Role, 0, 0
+	}
+	return v.Role, s.FirstSlot, s.Slots
+}
+
+// full is a snapshot that uses all there is.
+func full() dataplane.Snapshot {
+	var s dataplane.Snapshot
+	for i := range MaxVIPs {
+		s.VIPs = append(s.VIPs, dataplane.VIP{Addr: netip.AddrFrom4([4]byte{10, 9, byte(i >> 8), byte(i)}), Role: dataplane.Role(i % 3)})
+	}
+	servers := 0
+	for i := range MaxServices {
+		svc := dataplane.Service{
+			ServiceKey: dataplane.ServiceKey{VIP: s.VIPs[i%MaxVIPs].Addr, Port: uint16(1 + i/MaxVIPs), Protocol: dataplane.UDP},
+			Scheduler:  "wrr",
+		}
+		for n := range 4 {
+			r := server(n + 1)
+			r.Weight = []uint32{1, 3, 5, 7}[n]
+			svc.Servers = append(svc.Servers, r)
+		}
+		servers += 4
+		s.Services = append(s.Services, svc)
+	}
+	for i := range MaxServers - servers {
+		s.Services[i].Servers = append(s.Services[i].Servers, server(5))
+		s.Services[i].Servers[4].Weight = 0
+	}
+	return s
+}
+
+func TestFullImage(t *testing.T) {
+	s := full()
+	if err := validate(s, ownMAC); err != nil {
+		t.Fatal(err)
+	}
+	slots, err := slotTables(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := ids(len(image{}.ServiceShift), len(image{}.Servers))
+	if err := table.assign(s); err != nil {
+		t.Fatal(err)
+	}
+	img := new(image)
+	begin := time.Now()
+	if err := compile(img, s, slots, ownMAC, table); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("compiled in %s", time.Since(begin))
+	for i, svc := range s.Services {
+		role, first, n := find(img, svc.ServiceKey)
+		if want := s.VIPs[i%MaxVIPs].Role; role != uint32(roles[want]) || n != 16 {
+			t.Fatalf("%s: role %d, %d slots, want %s and 16", svc.ServiceKey, role, n, want)
+		}
+		turns := map[uint16]uint32{}
+		for _, id := range img.Slots[first : first+n] {
+			turns[id]++
+		}
+		for _, r := range svc.Servers {
+			id := table.server(table.service(svc.ServiceKey), r.Addr)
+			if turns[id] != r.Weight {
+				t.Fatalf("%s: server %s has %d turns, want %d", svc.ServiceKey, r.Addr, turns[id], r.Weight)
+			}
+			entry := img.Servers[id]
+			if entry.Service != table.service(svc.ServiceKey) || net.HardwareAddr(entry.Mac[:]).String() != r.MAC.String() {
+				t.Fatalf("%s: server %s is %+v", svc.ServiceKey, r.Addr, entry)
+			}
+		}
+	}
+	for _, key := range []dataplane.ServiceKey{
+		{VIP: netip.MustParseAddr("10.8.0.1"), Port: 1, Protocol: dataplane.UDP},
+		{VIP: s.VIPs[0].Addr, Port: 1, Protocol: dataplane.TCP},
+		{VIP: s.VIPs[0].Addr, Port: 999, Protocol: dataplane.UDP},
+	} {
+		if _, _, n := find(img, key); n != 0 {
+			t.Errorf("%s is not in the snapshot and was found", key)
+		}
+	}
+}
+
+func TestBadSnapshots(t *testing.T) {
+	group := net.HardwareAddr{1, 0, 0x5e, 0, 0, 1}
+	for _, tt := range []struct {
+		name string
+		edit func(*dataplane.Snapshot)
+		want string
+	}{
+		{"IPv6 address", func(s *dataplane.Snapshot) { s.VIPs[0].Addr = netip.MustParseAddr("2001:db8::1") }, "2001:db8::1: the xdp plane forwards IPv4"},
+		{"mapped address", func(s *dataplane.Snapshot) { s.VIPs[0].Addr = netip.MustParseAddr("::ffff:10.0.0.1") }, "IPv4"},
+		{"unspecified address", func(s *dataplane.Snapshot) { s.VIPs[0].Addr = netip.IPv4Unspecified() }, "0.0.0.0"},
+		{"multicast address", func(s *dataplane.Snapshot) { s.VIPs[0].Addr = netip.MustParseAddr("224.0.0.1") }, "224.0.0.1"},
+		{"address twice", func(s *dataplane.Snapshot) { s.VIPs = append(s.VIPs, s.VIPs[0]) }, "listed twice"},
+		{"role", func(s *dataplane.Snapshot) { s.VIPs[0].Role = 3 }, "role-3"},
+		{"no address for a service", func(s *dataplane.Snapshot) { s.VIPs = nil }, "192.168.145.101:80/tcp: its address"},
+		{"service twice", func(s *dataplane.Snapshot) { s.Services[1] = s.Services[0] }, "80/tcp is listed twice"},
+		{"port", func(s *dataplane.Snapshot) { s.Services[0].Port = 0 }, "port 0"},
+		{"protocol", func(s *dataplane.Snapshot) { s.Services[0].Protocol = 132 }, "proto-132"},
+		{"scheduler", func(s *dataplane.Snapshot) { s.Services[1].Scheduler = "lc" }, `53/udp: unknown scheduler "lc"`},
+		{"weights", func(s *dataplane.Snapshot) {
+			s.Services[0].Scheduler = "wrr"
+			s.Services[0].Servers[0].Weight = 1 << 30
+		}, "too many slots"},
+		{"IPv6 server", func(s *dataplane.Snapshot) { s.Services[0].Servers[0].Addr = netip.MustParseAddr("fe80::1") }, "real server fe80::1"},
+		{"no server address", func(s *dataplane.Snapshot) { s.Services[0].Servers[0].Addr = netip.Addr{} }, "real server invalid IP"},
+		{"server twice", func(s *dataplane.Snapshot) { s.Services[0].Servers[1] = s.Services[0].Servers[0] }, "172.16.0.1 is listed twice"},
+		{"short MAC", func(s *dataplane.Snapshot) { s.Services[0].Servers[0].MAC = net.HardwareAddr{2, 1} }, "Ethernet unicast"},
+		{"group MAC", func(s *dataplane.Snapshot) { s.Services[0].Servers[0].MAC = group }, "Ethernet unicast"},
+		{"our MAC", func(s *dataplane.Snapshot) { s.Services[0].Servers[0].MAC = ownMAC }, "own MAC"},
+		{"peer is us", func(s *dataplane.Snapshot) { s.Peers = []net.HardwareAddr{ownMAC} }, "peer 1"},
+		{"peer without MAC", func(s *dataplane.Snapshot) { s.Peers = []net.HardwareAddr{serverMAC(1), nil} }, "peer 2"},
+		{"peers", func(s *dataplane.Snapshot) { s.Peers = make([]net.HardwareAddr, MaxPeers+1) }, "at most 8"},
+		{"addresses", func(s *dataplane.Snapshot) { s.VIPs = make([]dataplane.VIP, MaxVIPs+1) }, "at most 1024"},
+		{"services", func(s *dataplane.Snapshot) { s.Services = make([]dataplane.Service, MaxServices+1) }, "at most 4095"},
+		{"servers", func(s *dataplane.Snapshot) { *s = many(1, MaxServers+1) }, "at most 16383"},
+		{"slots", func(s *dataplane.Snapshot) {
+			for port := range uint16(5) {
+				svc := s.Services[0]
+				svc.Port, svc.Scheduler = 1000+port, "wrr"
+				svc.Servers = []dataplane.RealServer{server(1), server(2)}
+				svc.Servers[0].Weight = 16_000
+				s.Services = append(s.Services, svc)
+			}
+		}, "at most 65536"},
+	} {
+		s := twoServices(2)
+		tt.edit(&s)
+		err := validate(s, ownMAC)
+		if err == nil {
+			_, err = slotTables(s)
+		}
+		if !errors.Is(err, dataplane.ErrInvalid) || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want ErrInvalid with %q", tt.name, err, tt.want)
+		}
+	}
+	if err := validate(dataplane.Snapshot{}, ownMAC); err != nil {
+		t.Errorf("an empty snapshot: %v", err)
+	}
+}
+
+// One image is the same every time: what a packet meets follows from the
+// snapshot and the ids alone.
+func TestCompileIsDeterministic(t *testing.T) {
+	s := generationSnapshot(21)
+	table := ids(100, 100)
+	if err := table.assign(s); err != nil {
+		t.Fatal(err)
+	}
+	slots, err := slotTables(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := new(image), new(image)
+	b.Slots[5] = 9 // left over from another generation
+	for _, img := range []*image{a, b} {
+		if err := compile(img, s, slots, ownMAC, table); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if *a != *b {
+		t.Error(fmt.Sprint("two images of one snapshot differ"))
+	}
+}

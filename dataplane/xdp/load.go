@@ -1,0 +1,153 @@
+package xdp
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/cilium/ebpf"
+
+	"systole/bpf"
+)
+
+// kernelSide is what one plane has in the kernel, and our views of it.
+type kernelSide struct {
+	objects bpf.DirectorObjects
+	aging   aging
+	jiffy   time.Duration
+	lease   *leaseCall
+
+	state        mapping[bpf.DirectorState]
+	flows        mapping[bpf.DirectorBucket]
+	turns        mapping[bpf.DirectorTurn]
+	serviceNames mapping[bpf.DirectorServiceName]
+	serverNames  mapping[bpf.DirectorServerName]
+}
+
+// loadSpec is the compiled program with the size of the flow table set.
+func loadSpec(flows int) (*ebpf.CollectionSpec, error) {
+	spec, err := bpf.LoadDirector()
+	if err != nil {
+		return nil, err
+	}
+	spec.Maps[bpf.DirectorMapFlows].MaxEntries = uint32(flows / ways)
+	return spec, nil
+}
+
+// load puts program and maps into the kernel, using the maps in adopted (by
+// name) instead of new ones. The caller closes those it passed.
+func load(spec *ebpf.CollectionSpec, adopted map[string]*ebpf.Map) (*kernelSide, error) {
+	k := &kernelSide{}
+	var err error
+	if k.jiffy, err = jiffyLength(); err != nil {
+		return nil, err
+	}
+	k.aging = newAging(k.jiffy)
+
+	// The seed goes with the flow table. Both are adopted or neither is.
+	var seed [2]uint64
+	replacements := maps.Clone(adopted)
+	state := adopted[bpf.DirectorMapState]
+	if state == nil {
+		if state, err = ebpf.NewMap(spec.Maps[bpf.DirectorMapState]); err != nil {
+			return nil, refine(err)
+		}
+		defer state.Close() // the collection has its own reference
+		if replacements == nil {
+			replacements = map[string]*ebpf.Map{}
+		}
+		replacements[bpf.DirectorMapState] = state
+		var random [16]byte
+		rand.Read(random[:])
+		seed[0] = binary.NativeEndian.Uint64(random[:])
+		seed[1] = binary.NativeEndian.Uint64(random[8:]) | 1
+	}
+	view, err := mapArray[bpf.DirectorState](state)
+	if err != nil {
+		return nil, err
+	}
+	if adopted[bpf.DirectorMapState] == nil {
+		view.elements[0].Seed = seed
+	}
+	seed = view.elements[0].Seed
+	if err := view.unmap(); err != nil {
+		return nil, err
+	}
+
+	for name, value := range map[string]any{
+		bpf.DirectorVarBucketMask: spec.Maps[bpf.DirectorMapFlows].MaxEntries - 1,
+		bpf.DirectorVarFlowSeed0:  seed[0],
+		bpf.DirectorVarFlowSeed1:  seed[1],
+		bpf.DirectorVarAgeShift:   k.aging.shift,
+		bpf.DirectorVarTimeouts:   k.aging.timeouts,
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return nil, fmt.Errorf("constant %s: %w", name, err)
+		}
+	}
+	opts := &ebpf.CollectionOptions{MapReplacements: replacements}
+	if err := spec.LoadAndAssign(&k.objects, opts); err != nil {
+		return nil, refine(err)
+	}
+	if err := k.mapAll(); err != nil {
+		return nil, errors.Join(err, k.close())
+	}
+	k.lease = newLeaseCall(k.objects.SystoleLease)
+	return k, nil
+}
+
+// refine says what to do about the common reasons why a program is refused.
+func refine(err error) error {
+	var verifier *ebpf.VerifierError
+	switch {
+	case errors.As(err, &verifier):
+		return fmt.Errorf("the kernel refuses the program (Linux 5.14 or newer is needed): %w", err)
+	case errors.Is(err, ebpf.ErrNotSupported):
+		return fmt.Errorf("this kernel lacks a BPF feature (Linux 5.14 or newer is needed): %w", err)
+	}
+	return fmt.Errorf("load BPF program and maps (root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, is needed): %w", err)
+}
+
+func (k *kernelSide) mapAll() error {
+	var errs [5]error
+	k.state, errs[0] = mapArray[bpf.DirectorState](k.objects.State)
+	k.flows, errs[1] = mapArray[bpf.DirectorBucket](k.objects.Flows)
+	k.turns, errs[2] = mapArray[bpf.DirectorTurn](k.objects.Turns)
+	k.serviceNames, errs[3] = mapArray[bpf.DirectorServiceName](k.objects.ServiceNames)
+	k.serverNames, errs[4] = mapArray[bpf.DirectorServerName](k.objects.ServerNames)
+	return errors.Join(errs[:]...)
+}
+
+// close gives everything back that is not pinned or attached.
+func (k *kernelSide) close() error {
+	if k.lease != nil {
+		k.lease.release()
+	}
+	return errors.Join(
+		k.state.unmap(), k.flows.unmap(), k.turns.unmap(),
+		k.serviceNames.unmap(), k.serverNames.unmap(),
+		k.objects.Close(),
+	)
+}
+
+// pinned are the maps that outlive the daemon, by name.
+func (k *kernelSide) pinned() map[string]*ebpf.Map {
+	return map[string]*ebpf.Map{
+		bpf.DirectorMapState:        k.objects.State,
+		bpf.DirectorMapFlows:        k.objects.Flows,
+		bpf.DirectorMapTurns:        k.objects.Turns,
+		bpf.DirectorMapServerStats:  k.objects.ServerStats,
+		bpf.DirectorMapReasonStats:  k.objects.ReasonStats,
+		bpf.DirectorMapServiceNames: k.objects.ServiceNames,
+		bpf.DirectorMapServerNames:  k.objects.ServerNames,
+	}
+}
+
+// pinnedNames is the same without a kernel side, in a fixed order.
+func pinnedNames() []string {
+	return slices.Sorted(maps.Keys((&kernelSide{}).pinned()))
+}

@@ -1,0 +1,95 @@
+package xdp
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+)
+
+// errNoPerfectHash cannot happen with distinct keys that fill at most half of
+// the table: each seed fails with a probability of about a quarter.
+var errNoPerfectHash = errors.New("no perfect hash found for the keys")
+
+// seedAttempts makes that impossible in practice: 0.25^64.
+const seedAttempts = 64
+
+// tableHash is table_hash of schedule.h.
+func tableHash(key, seed uint64) uint32 {
+	return uint32(key * seed >> 32)
+}
+
+// perfectHash searches a seed and fills shifts (one per bucket) so that every
+// key has a place of its own in a table of the given size: hash and displace.
+// It calls place with the index of each key and its place. Sizes are powers of
+// two; shifts must be zero.
+func perfectHash(keys []uint64, shifts []uint16, size int, place func(key, at int)) (seed uint64, err error) {
+	for attempt := range uint64(seedAttempts) {
+		seed = splitmix(attempt) | 1
+		if places := displace(keys, seed, shifts, size); places != nil {
+			for key, at := range places {
+				place(key, at)
+			}
+			return seed, nil
+		}
+		clear(shifts)
+	}
+	return 0, errNoPerfectHash
+}
+
+// displace gives every bucket, the fullest first, a shift that brings all its
+// keys to free places. It returns the place of each key, nil if some bucket
+// has none.
+func displace(keys []uint64, seed uint64, shifts []uint16, size int) []int {
+	buckets := make([][]int, len(shifts))
+	for i, key := range keys {
+		b := tableHash(key, seed) >> 16 & uint32(len(shifts)-1)
+		buckets[b] = append(buckets[b], i)
+	}
+	order := make([]int, 0, len(keys))
+	for b := range buckets {
+		if len(buckets[b]) > 0 {
+			order = append(order, b)
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(len(buckets[b]), len(buckets[a])) })
+
+	taken := make([]bool, size)
+	places := make([]int, len(keys))
+next:
+	for _, b := range order {
+		for shift := range uint32(size) {
+			if settle(keys, buckets[b], seed, shift, taken, places) {
+				shifts[b] = uint16(shift)
+				continue next
+			}
+		}
+		return nil
+	}
+	return places
+}
+
+// settle takes the places of one bucket's keys under shift, all or none.
+func settle(keys []uint64, bucket []int, seed uint64, shift uint32, taken []bool, places []int) bool {
+	for n, i := range bucket {
+		at := int((tableHash(keys[i], seed) ^ shift) & uint32(len(taken)-1))
+		if taken[at] {
+			for _, j := range bucket[:n] {
+				taken[places[j]] = false
+			}
+			return false
+		}
+		taken[at] = true
+		places[i] = at
+	}
+	return true
+}
+
+// splitmix is one step of the SplitMix64 generator: the n-th of a sequence of
+// well-mixed words. The seeds need not be secret, so the image of a snapshot is
+// the same every time.
+func splitmix(n uint64) uint64 {
+	z := (n + 1) * 0x9e3779b97f4a7c15
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}

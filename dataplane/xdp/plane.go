@@ -1,0 +1,397 @@
+package xdp
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cilium/ebpf"
+
+	"systole/dataplane"
+)
+
+// name is what this plane is called in status, log and metrics.
+const name = "xdp"
+
+// Plane implements dataplane.Plane.
+type Plane struct {
+	cfg    Config
+	kernel *kernelSide
+
+	mu       sync.Mutex // all below; but see leaseMu
+	own      net.HardwareAddr
+	att      *attachment // nil: not on any interface (Load)
+	pins     *pins       // nil: nothing is pinned (Load)
+	deferred bool        // the link still has a predecessor's program, and its maps are pinned
+	fresh    bool        // there was no predecessor; until Open succeeds
+	ids      *idTable
+	scratch  *image
+	grace    chan struct{} // closed when nobody uses the idle half any more
+	closed   bool
+
+	leaseMu sync.Mutex // taken after mu, if both are
+}
+
+var _ dataplane.Plane = (*Plane)(nil)
+
+// Open attaches a plane to cfg.Interface, or takes over what a predecessor left
+// there: its flows, counters and the generation in force. Without a predecessor
+// no packet is touched before the first Apply, and the lease has ended.
+//
+// Errors wrap dataplane.ErrUnavailable.
+func Open(cfg Config) (*Plane, error) {
+	cfg, err := cfg.complete()
+	if err != nil {
+		return nil, err
+	}
+	n, err := findNIC(cfg.Interface)
+	if err != nil {
+		return nil, err
+	}
+	p := &Plane{cfg: cfg, own: n.mac}
+	if p.pins, err = openPins(cfg.PinDir, cfg.Interface); err != nil {
+		return nil, err
+	}
+	if err := p.open(n); err != nil {
+		return nil, errors.Join(err, p.abandon())
+	}
+	p.fresh = false // what is pinned now is worth keeping
+	p.cfg.Log.Info("data plane attached", "interface", n.name, "mode", p.att.mode, "reason", p.att.reason,
+		"generation", p.active().Number, "flows", p.cfg.Flows)
+	return p, nil
+}
+
+func (p *Plane) open(n nic) error {
+	spec, err := loadSpec(p.cfg.Flows)
+	if err != nil {
+		return unavailable("%w", err)
+	}
+	adopted := p.pins.adopt(spec, p.cfg.Log)
+	defer closeMaps(adopted)
+	if p.kernel, err = load(spec, adopted); err != nil {
+		return unavailable("%w", err)
+	}
+	p.start()
+
+	prog := p.kernel.objects.SystoleXdp
+	update := len(adopted) > 0
+	if p.att, err = adopt(n, p.pins.link(), prog, p.cfg.Mode, update, p.cfg.Log); err != nil {
+		return err
+	}
+	if p.att != nil && !update {
+		// A predecessor whose maps we cannot use goes on with them until
+		// our first generation is ready.
+		p.deferred = true
+		return nil
+	}
+	p.fresh = p.att == nil && !update
+	if err := p.pins.keep(p.kernel, adopted); err != nil {
+		return unavailable("%w", err)
+	}
+	if p.att == nil {
+		return p.attach(n)
+	}
+	return nil
+}
+
+// attach puts the program on n and pins the link.
+func (p *Plane) attach(n nic) error {
+	// A detached predecessor is no foreign program any more.
+	if fresh, err := findNIC(n.name); err == nil {
+		n = fresh
+	}
+	att, err := attach(n, p.kernel.objects.SystoleXdp, p.cfg.Mode)
+	if err != nil {
+		return err
+	}
+	if err := att.link.Pin(p.pins.link()); err != nil {
+		return errors.Join(unavailable("pin the link: %w", err), att.link.Close())
+	}
+	p.att = att
+	return nil
+}
+
+// start prepares what Apply needs.
+func (p *Plane) start() {
+	p.ids = newIDTable(p.kernel.serviceNames.elements, p.kernel.serverNames.elements)
+	p.scratch = new(image)
+	p.grace = make(chan struct{})
+	// A predecessor may have flipped a moment ago.
+	go passGrace(p.grace)
+}
+
+func passGrace(done chan<- struct{}) {
+	waitForReaders()
+	close(done)
+}
+
+// Load puts the plane into the kernel without attaching or pinning it, for
+// tests and benchmarks that run Program themselves. own is the MAC address it
+// takes for the interface's.
+func Load(cfg Config, own net.HardwareAddr) (*Plane, error) {
+	cfg, err := cfg.complete()
+	if err != nil {
+		return nil, err
+	}
+	if err := checkOwn(cfg.Interface, own); err != nil {
+		return nil, err
+	}
+	spec, err := loadSpec(cfg.Flows)
+	if err != nil {
+		return nil, unavailable("%w", err)
+	}
+	p := &Plane{cfg: cfg, own: own}
+	if p.kernel, err = load(spec, nil); err != nil {
+		return nil, unavailable("%w", err)
+	}
+	p.start()
+	return p, nil
+}
+
+// Program is the XDP program, for BPF_PROG_TEST_RUN.
+func (p *Plane) Program() *ebpf.Program { return p.kernel.objects.SystoleXdp }
+
+var errClosed = fmt.Errorf("%w: it was closed", dataplane.ErrUnavailable)
+
+// Info implements dataplane.Plane.
+func (p *Plane) Info() dataplane.Info {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	info := dataplane.Info{Name: name, Interface: p.cfg.Interface, Lease: true}
+	switch {
+	case p.closed:
+		info.Mode, info.Reason = "detached", "closed"
+	case p.att == nil:
+		info.Mode, info.Reason = "detached", "loaded without an interface"
+	case p.att.gone():
+		info.Mode, info.Reason = "detached", fmt.Sprintf("interface %s is gone", p.cfg.Interface)
+	default:
+		info.Mode, info.Reason = p.att.mode, p.att.reason
+	}
+	return info
+}
+
+// active is the half the program uses.
+func (p *Plane) active() *image {
+	state := &p.kernel.state.elements[0]
+	return &state.Generation[atomic.LoadUint32(&state.Active)&1]
+}
+
+// Apply implements dataplane.Plane. Invalid snapshots (dataplane.ErrInvalid)
+// include those above the limits of this package and those with IPv6.
+//
+// If the interface was removed and has come back, Apply attaches to it again;
+// while it is missing, Apply fails with dataplane.ErrUnavailable.
+func (p *Plane) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return 0, errClosed
+	}
+	if err := p.refreshNIC(); err != nil {
+		return 0, err
+	}
+	if err := validate(s, p.own); err != nil {
+		return 0, err
+	}
+	slots, err := slotTables(s)
+	if err != nil {
+		return 0, err
+	}
+	<-p.grace
+	if err := p.giveIDs(s); err != nil {
+		return 0, err
+	}
+	if err := compile(p.scratch, s, slots, p.own, p.ids); err != nil {
+		return 0, invalid("%v", err)
+	}
+
+	state := &p.kernel.state.elements[0]
+	old := atomic.LoadUint32(&state.Active) & 1
+	p.scratch.Number = state.Generation[old].Number + 1
+	state.Generation[old^1] = *p.scratch
+	atomic.StoreUint32(&state.Active, old^1)
+	p.grace = make(chan struct{})
+	go passGrace(p.grace)
+	if p.deferred {
+		if err := p.replacePredecessor(); err != nil {
+			return 0, err
+		}
+	}
+	return dataplane.Generation(p.scratch.Number), nil
+}
+
+// replacePredecessor puts our program and maps in the place of those that could
+// not be adopted, now that the generation is ready.
+func (p *Plane) replacePredecessor() error {
+	if err := p.att.link.Update(p.kernel.objects.SystoleXdp); err != nil {
+		return unavailable("replace the program of a predecessor: %w", err)
+	}
+	if err := p.pins.keep(p.kernel, nil); err != nil {
+		return unavailable("%w", err)
+	}
+	p.deferred = false
+	if err := p.pins.dropOldLayouts(); err != nil {
+		p.cfg.Log.Warn("maps of an older layout stay pinned", "error", err)
+	}
+	return nil
+}
+
+// refreshNIC notices a changed MAC address, and attaches anew if the interface
+// went away and came back.
+func (p *Plane) refreshNIC() error {
+	if p.att == nil {
+		return nil
+	}
+	n, err := findNIC(p.cfg.Interface)
+	if err != nil {
+		return err
+	}
+	p.own = n.mac
+	if !p.att.gone() {
+		return nil
+	}
+	if err := p.att.detach(); err != nil {
+		p.cfg.Log.Warn("link to an interface that is gone", "error", err)
+	}
+	if err := p.attach(n); err != nil {
+		return err
+	}
+	p.cfg.Log.Info("attached again", "interface", n.name, "mode", p.att.mode, "reason", p.att.reason)
+	return nil
+}
+
+// giveIDs makes sure that everything in s has an id. The generation before the
+// one in force must be out of use.
+func (p *Plane) giveIDs(s dataplane.Snapshot) error {
+	needServices, needServers := p.ids.missing(s)
+	roomServices, roomServers := p.ids.room()
+	if needServices > roomServices || needServers > roomServers {
+		if err := p.takeBackIDs(s); err != nil {
+			return err
+		}
+		// Taking back a service takes its servers' ids as well.
+		needServices, needServers = p.ids.missing(s)
+		roomServices, roomServers = p.ids.room()
+		if needServices > roomServices || needServers > roomServers {
+			return invalid("%d new services and %d new real servers, there is room for %d and %d until the present ones are gone: apply the change in two steps",
+				needServices, needServers, roomServices, roomServers)
+		}
+	}
+	return p.ids.assign(s)
+}
+
+// takeBackIDs frees the ids that neither the generation in force nor s uses,
+// and the flows that name them.
+func (p *Plane) takeBackIDs(s dataplane.Snapshot) error {
+	services := make(map[uint16]bool)
+	servers := make(map[uint16]bool)
+	for i := range p.active().Servers {
+		if svc := p.active().Servers[i].Service; svc != 0 {
+			servers[uint16(i)] = true
+		}
+	}
+	for i := range p.active().Services {
+		if id := p.active().Services[i].Id; id != 0 {
+			services[id] = true
+		}
+	}
+	for _, svc := range s.Services {
+		id := p.ids.service(svc.ServiceKey)
+		services[id] = true
+		for _, r := range svc.Servers {
+			servers[p.ids.server(id, r.Addr)] = true
+		}
+	}
+	delete(services, 0) // the ids that are still missing
+	delete(servers, 0)
+	keepService := func(id uint16) bool { return services[id] }
+	keepServer := func(id uint16) bool { return servers[id] }
+
+	flowTable(p.kernel.flows.elements).clear(keepService, keepServer)
+	goneServices, goneServers := p.ids.take(keepService, keepServer)
+	if err := p.settle(goneServices, goneServers); err != nil {
+		return err
+	}
+	p.ids.forget(goneServices, goneServers)
+	p.cfg.Log.Info("took back identities of what was removed", "services", len(goneServices), "real_servers", len(goneServers))
+	return nil
+}
+
+// Renew implements dataplane.Plane. The lease ends at most d from now, and at
+// most two kernel ticks (a few milliseconds) earlier.
+func (p *Plane) Renew(d time.Duration) error {
+	p.leaseMu.Lock()
+	defer p.leaseMu.Unlock()
+	if p.kernel.lease.attr.progFD == 0 {
+		return errClosed
+	}
+	ticks := unlimitedTicks
+	if d != dataplane.Unlimited {
+		ticks = uint64(max(d, 0) / p.kernel.jiffy)
+	}
+	if err := p.kernel.lease.set(ticks); err != nil {
+		return fmt.Errorf("renew the lease: %w", err)
+	}
+	return nil
+}
+
+// jiffies is the kernel's time.
+func (p *Plane) jiffies() (uint64, error) {
+	p.leaseMu.Lock()
+	defer p.leaseMu.Unlock()
+	return p.kernel.lease.now()
+}
+
+// Close implements dataplane.Plane: it detaches the program and removes every
+// pin.
+func (p *Plane) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil
+	}
+	p.closed = true
+	var errs []error
+	if p.att != nil {
+		errs = append(errs, p.att.detach())
+	}
+	if p.pins != nil {
+		errs = append(errs, p.pins.remove())
+	}
+	return errors.Join(append(errs, p.letGo())...)
+}
+
+// abandon is Close for a plane that failed to open: what a predecessor left
+// stays, for the next attempt.
+func (p *Plane) abandon() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	var errs []error
+	if p.att != nil {
+		errs = append(errs, p.att.link.Close())
+	}
+	if p.fresh {
+		errs = append(errs, p.pins.remove())
+	} else {
+		errs = append(errs, p.pins.release())
+	}
+	return errors.Join(append(errs, p.letGo())...)
+}
+
+// letGo gives back file descriptors and mappings.
+func (p *Plane) letGo() error {
+	if p.kernel == nil {
+		return nil
+	}
+	<-p.grace
+	p.leaseMu.Lock()
+	defer p.leaseMu.Unlock()
+	err := p.kernel.close()
+	p.kernel.lease.attr.progFD = 0
+	return err
+}

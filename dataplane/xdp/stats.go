@@ -1,0 +1,133 @@
+package xdp
+
+import (
+	"fmt"
+
+	"github.com/cilium/ebpf"
+
+	"systole/bpf"
+	"systole/dataplane"
+)
+
+// reasonNames are the keys of dataplane.Stats.Reasons.
+var reasonNames = [...]string{
+	bpf.DirectorReasonREASON_LEASE_ENDED:     "lease_ended",
+	bpf.DirectorReasonREASON_ARP_LEASE_ENDED: "arp_lease_ended",
+	bpf.DirectorReasonREASON_ARP_DRAINING:    "arp_draining",
+	bpf.DirectorReasonREASON_STANDBY:         "standby",
+	bpf.DirectorReasonREASON_OTHER_PROTOCOL:  "other_protocol",
+	bpf.DirectorReasonREASON_FRAGMENT:        "fragment",
+	bpf.DirectorReasonREASON_MALFORMED:       "malformed",
+	bpf.DirectorReasonREASON_NO_SERVICE:      "no_service",
+	bpf.DirectorReasonREASON_NO_SERVER:       "no_server",
+	bpf.DirectorReasonREASON_NO_FLOW:         "no_flow",
+	bpf.DirectorReasonREASON_SERVER_GONE:     "server_gone",
+	bpf.DirectorReasonREASON_PEER_NO_FLOW:    "peer_no_flow",
+	bpf.DirectorReasonREASON_SECOND_CHANCE:   "second_chance",
+	bpf.DirectorReasonREASON_NO_MAC:          "no_mac",
+	bpf.DirectorReasonREASON_SYN_EVICTED:     "syn_evicted",
+	bpf.DirectorReasonREASON_FLOW_EVICTED:    "flow_evicted",
+	bpf.DirectorReasonREASON_FLOW_NOT_STORED: "flow_not_stored",
+}
+
+// Stats implements dataplane.Plane. It has the services and servers of the
+// generation in force; a service's counters include those of servers that have
+// left it.
+func (p *Plane) Stats() (dataplane.Stats, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return dataplane.Stats{}, errClosed
+	}
+	st := dataplane.Stats{
+		Services: map[dataplane.ServiceKey]dataplane.Counters{},
+		Servers:  map[dataplane.ServerKey]dataplane.Counters{},
+		Reasons:  map[string]uint64{},
+	}
+	for i := range p.active().Services {
+		if id := p.active().Services[i].Id; id != 0 {
+			key, _ := p.ids.serviceKey(id)
+			st.Services[key] = counters(p.ids.serviceNames[id].Gone)
+		}
+	}
+	for name, id := range p.ids.servers {
+		key, _ := p.ids.serviceKey(name.service)
+		sum, ok := st.Services[key]
+		if !ok {
+			continue
+		}
+		c, err := p.serverCounters(id)
+		if err != nil {
+			return dataplane.Stats{}, err
+		}
+		st.Services[key] = add(sum, c)
+		if p.active().Servers[id].Service != 0 {
+			st.Servers[dataplane.ServerKey{Service: key, Server: name.addr}] = c
+		}
+	}
+
+	var perCPU []bpf.DirectorReasons
+	if err := p.kernel.objects.ReasonStats.Lookup(uint32(0), &perCPU); err != nil {
+		return dataplane.Stats{}, fmt.Errorf("read reason counters: %w", err)
+	}
+	for i, reason := range reasonNames {
+		for _, cpu := range perCPU {
+			st.Reasons[reason] += cpu.Count[i]
+		}
+	}
+
+	now, err := p.jiffies()
+	if err != nil {
+		return dataplane.Stats{}, err
+	}
+	st.Flows = flowTable(p.kernel.flows.elements).count(now, p.kernel.aging)
+	return st, nil
+}
+
+func counters(c bpf.DirectorCounters) dataplane.Counters {
+	return dataplane.Counters{Packets: c.Packets, Bytes: c.Bytes, Connections: c.Connections}
+}
+
+func add(a, b dataplane.Counters) dataplane.Counters {
+	return dataplane.Counters{
+		Packets:     a.Packets + b.Packets,
+		Bytes:       a.Bytes + b.Bytes,
+		Connections: a.Connections + b.Connections,
+	}
+}
+
+// serverCounters adds up a server's counters over all CPUs.
+func (p *Plane) serverCounters(id uint16) (dataplane.Counters, error) {
+	var perCPU []bpf.DirectorCounters
+	if err := p.kernel.objects.ServerStats.Lookup(uint32(id), &perCPU); err != nil {
+		return dataplane.Counters{}, fmt.Errorf("read counters of server id %d: %w", id, err)
+	}
+	var sum dataplane.Counters
+	for _, cpu := range perCPU {
+		sum = add(sum, counters(cpu))
+	}
+	return sum, nil
+}
+
+// settle books what is left of ids that were taken back: a server's counters
+// go to its service, and both start from zero for whoever gets the id next.
+func (p *Plane) settle(services, servers []uint16) error {
+	zero := make([]bpf.DirectorCounters, ebpf.MustPossibleCPU())
+	for _, id := range servers {
+		c, err := p.serverCounters(id)
+		if err != nil {
+			return err
+		}
+		gone := &p.ids.serviceNames[p.ids.serverNames[id].Service].Gone
+		gone.Packets += c.Packets
+		gone.Bytes += c.Bytes
+		gone.Connections += c.Connections
+		if err := p.kernel.objects.ServerStats.Put(uint32(id), zero); err != nil {
+			return fmt.Errorf("reset counters of server id %d: %w", id, err)
+		}
+	}
+	for _, id := range services {
+		p.kernel.turns.elements[id] = bpf.DirectorTurn{}
+	}
+	return nil
+}

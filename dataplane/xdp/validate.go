@@ -1,0 +1,111 @@
+package xdp
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"systole/bpf"
+	"systole/dataplane"
+)
+
+// What one generation holds at most.
+const (
+	MaxVIPs     = 1024
+	MaxServices = len(bpf.DirectorGeneration{}.ServiceShift) - 1 // id 0 means none
+	MaxServers  = len(bpf.DirectorGeneration{}.Servers) - 1      // of all services together
+	MaxSlots    = len(bpf.DirectorGeneration{}.Slots)
+	MaxPeers    = len(bpf.DirectorGeneration{}.Peers)
+)
+
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", dataplane.ErrInvalid, fmt.Sprintf(format, args...))
+}
+
+// validate checks everything about s that does not depend on what the plane
+// holds already. own is the interface's address.
+func validate(s dataplane.Snapshot, own net.HardwareAddr) error {
+	if n := len(s.VIPs); n > MaxVIPs {
+		return invalid("%d virtual addresses, at most %d are possible", n, MaxVIPs)
+	}
+	if n := len(s.Services); n > MaxServices {
+		return invalid("%d services, at most %d are possible", n, MaxServices)
+	}
+	if n := len(s.Peers); n > MaxPeers {
+		return invalid("%d peers, at most %d are possible", n, MaxPeers)
+	}
+	for i, mac := range s.Peers {
+		if !usable(mac) || bytes.Equal(mac, own) {
+			return invalid("peer %d has the MAC %q: want the Ethernet address of another director", i+1, mac)
+		}
+	}
+	vips := make(map[netip.Addr]bool, len(s.VIPs))
+	for _, v := range s.VIPs {
+		switch {
+		case !v.Addr.Is4() || v.Addr.IsUnspecified() || v.Addr.IsMulticast():
+			return invalid("virtual address %s: the xdp plane forwards IPv4 unicast addresses only", v.Addr)
+		case vips[v.Addr]:
+			return invalid("virtual address %s is listed twice", v.Addr)
+		case v.Role > dataplane.Draining:
+			return invalid("virtual address %s has the unknown role %s", v.Addr, v.Role)
+		}
+		vips[v.Addr] = true
+	}
+	servers := 0
+	services := make(map[dataplane.ServiceKey]bool, len(s.Services))
+	for _, svc := range s.Services {
+		switch {
+		case !vips[svc.VIP]:
+			return invalid("service %s: its address is not among the virtual addresses", svc.ServiceKey)
+		case svc.Port == 0:
+			return invalid("service %s: port 0", svc.ServiceKey)
+		case svc.Protocol != dataplane.TCP && svc.Protocol != dataplane.UDP:
+			return invalid("service %s: the xdp plane forwards tcp and udp only", svc.ServiceKey)
+		case services[svc.ServiceKey]:
+			return invalid("service %s is listed twice", svc.ServiceKey)
+		}
+		services[svc.ServiceKey] = true
+		if err := validateServers(svc, own); err != nil {
+			return err
+		}
+		servers += len(svc.Servers)
+	}
+	if servers > MaxServers {
+		return invalid("%d real servers, at most %d are possible", servers, MaxServers)
+	}
+	return nil
+}
+
+func validateServers(svc dataplane.Service, own net.HardwareAddr) error {
+	seen := make(map[netip.Addr]bool, len(svc.Servers))
+	for _, r := range svc.Servers {
+		switch {
+		case !r.Addr.Is4() || r.Addr.IsUnspecified():
+			return invalid("service %s: real server %s: the xdp plane knows IPv4 servers only", svc.ServiceKey, r.Addr)
+		case seen[r.Addr]:
+			return invalid("service %s: real server %s is listed twice", svc.ServiceKey, r.Addr)
+		case known(r.MAC) && !usable(r.MAC):
+			return invalid("service %s: real server %s has the MAC %q: want an Ethernet unicast address", svc.ServiceKey, r.Addr, r.MAC)
+		case known(r.MAC) && bytes.Equal(r.MAC, own):
+			return invalid("service %s: real server %s has this director's own MAC %s: the xdp plane cannot deliver locally", svc.ServiceKey, r.Addr, r.MAC)
+		}
+		seen[r.Addr] = true
+	}
+	return nil
+}
+
+// known tells a MAC from the absence of one: nil or all zero.
+func known(mac net.HardwareAddr) bool {
+	for _, b := range mac {
+		if b != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// usable tells whether mac can be the address of one Ethernet station.
+func usable(mac net.HardwareAddr) bool {
+	return len(mac) == 6 && mac[0]&1 == 0 && known(mac)
+}

@@ -1,0 +1,78 @@
+//go:build ignore
+
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * A packet generator in front of the program under test. BPF_PROG_TEST_RUN
+ * repeats on one buffer, which a director changes; so the generator restores
+ * the MAC addresses and sets the client before each repetition, then jumps. The
+ * two floors are jumped to in the same way: what they cost is not the
+ * director's.
+ */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/ip.h>
+#include <bpf/bpf_helpers.h>
+
+char _license[] SEC("license") = "Dual MIT/GPL";
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, 4);
+	__uint(value_size, 4);
+} next SEC(".maps");
+
+/* Number of clients to go round; each has its own address. */
+const volatile __u64 clients = 1;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} turn SEC(".maps");
+
+SEC("xdp")
+int generate(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	__u16 *mac = data;
+	struct iphdr *ip = data + ETH_HLEN;
+	__u32 zero = 0;
+	__u64 *n = bpf_map_lookup_elem(&turn, &zero);
+
+	if ((void *)(ip + 1) > end || !n)
+		return XDP_ABORTED;
+	mac[0] = 0x0002; /* 02:00:00:00:00:01 from 02:00:00:00:09:09 */
+	mac[1] = 0;
+	mac[2] = 0x0100;
+	mac[3] = 0x0002;
+	mac[4] = 0;
+	mac[5] = 0x0909;
+	*n = *n + 1 < clients ? *n + 1 : 0;
+	ip->saddr = 0x0000000a + (__u32)*n;
+	bpf_tail_call(ctx, &next, 0);
+	return XDP_ABORTED;
+}
+
+SEC("xdp")
+int floor_return(struct xdp_md *ctx)
+{
+	return ctx->ingress_ifindex == ~0U ? XDP_ABORTED : XDP_TX;
+}
+
+SEC("xdp")
+int floor_swap(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	__u16 *mac = data, old;
+
+	if (data + ETH_HLEN > end)
+		return XDP_ABORTED;
+	for (int i = 0; i < 3; i++) {
+		old = mac[i];
+		mac[i] = mac[i + 3];
+		mac[i + 3] = old;
+	}
+	return XDP_TX;
+}
