@@ -31,12 +31,16 @@ type Plane interface {
 	// until the next Renew). When the time runs out the plane stops answering
 	// for them, traffic and ARP. ErrNoLease if the plane has no such thing.
 	Renew(d time.Duration) error
-	// Stats reads the counters. It may take milliseconds, and never makes
-	// Apply or Renew wait for it.
+	// Stats reads the counters. It may take milliseconds; Renew does not wait
+	// for it, and Apply should not.
 	Stats() (Stats, error)
 	// Close withdraws the plane: nothing of it stays in the kernel.
 	Close() error
 }
+
+// Detached is the Mode of a plane that sees no packets at present: its interface
+// is gone. Apply attaches it again when it is back.
+const Detached = "detached"
 
 // Info describes a plane for status, log and metrics.
 type Info struct {
@@ -52,8 +56,11 @@ type Counters struct {
 	Packets     uint64 `json:"packets"`
 	Bytes       uint64 `json:"bytes"`
 	Connections uint64 `json:"connections"` // flows scheduled
-	// Active and Inactive are the flows there are now, as IPVS counts them:
-	// established TCP connections, and all others (opening, closing, UDP).
+}
+
+// Conns are the flows there are now, as IPVS counts them: ActiveConn are
+// established TCP connections, InActConn all others (opening, closing, UDP).
+type Conns struct {
 	Active   uint64 `json:"active"`
 	Inactive uint64 `json:"inactive"`
 }
@@ -68,6 +75,7 @@ type ServerKey struct {
 type Stats struct {
 	Services map[ServiceKey]Counters
 	Servers  map[ServerKey]Counters
+	Conns    map[ServerKey]Conns
 	// Reasons counts packets by what became of them other than being
 	// forwarded by a flow: "no_server", "lease_ended", "second_chance" ...
 	Reasons map[string]uint64

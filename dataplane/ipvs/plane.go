@@ -169,6 +169,7 @@ func (p *Plane) Stats() (dataplane.Stats, error) {
 	st := dataplane.Stats{
 		Services: make(map[dataplane.ServiceKey]dataplane.Counters),
 		Servers:  make(map[dataplane.ServerKey]dataplane.Counters),
+		Conns:    make(map[dataplane.ServerKey]dataplane.Conns),
 		Reasons:  make(map[string]uint64),
 	}
 	for _, s := range only(all, p.ours) {
@@ -178,7 +179,9 @@ func (p *Plane) Stats() (dataplane.Stats, error) {
 		}
 		st.Services[s.Key] = c.service
 		for _, d := range s.Servers {
-			st.Servers[dataplane.ServerKey{Service: s.Key, Server: d.Addr.Addr()}] = c.servers[d.Addr]
+			key := dataplane.ServerKey{Service: s.Key, Server: d.Addr.Addr()}
+			st.Servers[key] = c.servers[d.Addr]
+			st.Conns[key] = dataplane.Conns{Active: uint64(d.Active), Inactive: uint64(d.Inactive)}
 			st.Flows += int64(d.Active) + int64(d.Inactive)
 		}
 	}

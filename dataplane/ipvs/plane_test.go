@@ -260,6 +260,9 @@ func TestStats(t *testing.T) {
 	if got := st.Servers[dataplane.ServerKey{Service: key, Server: real(2)}]; got.Packets != 12 {
 		t.Errorf("server: %+v", got)
 	}
+	if got := st.Conns[dataplane.ServerKey{Service: key, Server: real(2)}]; got != (dataplane.Conns{Active: 3}) {
+		t.Errorf("connections: %+v", got)
+	}
 }
 
 func TestTheRestOfPlane(t *testing.T) {

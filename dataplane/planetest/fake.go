@@ -42,8 +42,9 @@ type flowKey struct {
 }
 
 type flow struct {
-	server netip.Addr
-	closed bool // the client sent FIN or RST
+	server      netip.Addr
+	established bool // TCP: the client answered
+	closed      bool // the client sent FIN or RST
 }
 
 var _ dataplane.Plane = (*Fake)(nil)
@@ -212,6 +213,7 @@ func (f *Fake) Stats() (dataplane.Stats, error) {
 	st := dataplane.Stats{
 		Services: map[dataplane.ServiceKey]dataplane.Counters{},
 		Servers:  map[dataplane.ServerKey]dataplane.Counters{},
+		Conns:    map[dataplane.ServerKey]dataplane.Conns{},
 		Reasons:  maps.Clone(f.stats.Reasons),
 		Flows:    int64(len(f.flows)),
 	}
@@ -221,6 +223,16 @@ func (f *Fake) Stats() (dataplane.Stats, error) {
 			key := dataplane.ServerKey{Service: svc.ServiceKey, Server: r.Addr}
 			st.Servers[key] = f.stats.Servers[key]
 		}
+	}
+	for k, fl := range f.flows {
+		key := dataplane.ServerKey{Service: k.service, Server: fl.server}
+		c := st.Conns[key]
+		if fl.established && !fl.closed {
+			c.Active++
+		} else {
+			c.Inactive++
+		}
+		st.Conns[key] = c
 	}
 	return st, nil
 }
@@ -267,6 +279,7 @@ func (f *Fake) serve(s dataplane.Snapshot, svc dataplane.Service, fr Frame, peer
 	if fl := f.flows[key]; fl != nil {
 		i := slices.IndexFunc(svc.Servers, func(r dataplane.RealServer) bool { return r.Addr == fl.server })
 		if i >= 0 && (!fr.Opens() || !fl.closed) {
+			fl.established = fl.established || svc.Protocol == dataplane.TCP && !fr.Opens()
 			fl.closed = fl.closed || bytes.ContainsAny([]byte(fr.Flags), "FR")
 			return f.forward(svc, svc.Servers[i], fr, 0)
 		}

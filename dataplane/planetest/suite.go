@@ -484,6 +484,12 @@ func testStats(b *bench) {
 	want("service", st.Services[web], dataplane.Counters{Packets: 3, Bytes: 130, Connections: 2})
 	want("server 1", st.Servers[dataplane.ServerKey{Service: web, Server: server(1, 1).Addr}], dataplane.Counters{Packets: 2, Bytes: 90, Connections: 1})
 	want("server 2", st.Servers[dataplane.ServerKey{Service: web, Server: server(2, 1).Addr}], dataplane.Counters{Packets: 1, Bytes: 40, Connections: 1})
+	conns := func(n byte) dataplane.Conns {
+		return st.Conns[dataplane.ServerKey{Service: web, Server: server(n, 1).Addr}]
+	}
+	if conns(1) != (dataplane.Conns{Active: 1}) || conns(2) != (dataplane.Conns{Inactive: 1}) {
+		b.Errorf("server 1 %+v, want one active; server 2 %+v, want one that only opened", conns(1), conns(2))
+	}
 	want("idle service", st.Services[dns], dataplane.Counters{})
 	if st.Flows != 2 && st.Flows != -1 {
 		b.Errorf("%d flows, want 2", st.Flows)

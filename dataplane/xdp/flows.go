@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"systole/bpf"
+	"systole/dataplane"
 )
 
 // How long a flow lives after its client's last packet: as long as in kernel
@@ -66,20 +67,33 @@ func freed(val uint64) uint64 { return (val + 1<<24) & 0xff000000 }
 // flowTable is the program's flow table, mapped.
 type flowTable []bpf.DirectorBucket
 
-// count is the number of entries that hold a flow which has not expired. now
-// is in jiffies.
-func (t flowTable) count(now uint64, a aging) int64 {
-	var n int64
+// census is what a flow table holds, in all and by server id.
+type census struct {
+	total int64
+	conns []dataplane.Conns
+}
+
+// count counts the flows that have not expired. now is in jiffies; server ids
+// are below ids.
+func (t flowTable) count(now uint64, a aging, ids int) census {
+	c := census{conns: make([]dataplane.Conns, ids)}
 	units := uint32(now >> a.shift)
 	for i := range t {
 		for j := range t[i].Way {
 			val := atomic.LoadUint64(&t[i].Way[j].Val)
-			if flowServer(val) != 0 && int32(units-flowSeen(val)) < a.timeouts[flowState(val)] {
-				n++
+			id, state := flowServer(val), flowState(val)
+			if id == 0 || int(id) >= ids || int32(units-flowSeen(val)) >= a.timeouts[state] {
+				continue
+			}
+			c.total++
+			if bpf.DirectorFlowState(state) == bpf.DirectorFlowStateFLOW_ESTABLISHED {
+				c.conns[id].Active++
+			} else {
+				c.conns[id].Inactive++
 			}
 		}
 	}
-	return n
+	return c
 }
 
 // clear frees every entry whose service or server is not kept. It follows the

@@ -1,6 +1,7 @@
 package xdp
 
 import (
+	"errors"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -205,14 +206,63 @@ func TestClearFlows(t *testing.T) {
 		{"no service", none, all, 0},
 	} {
 		table.clear(tt.service, tt.server)
-		if got := table.count(now, p.kernel.aging); got != tt.want {
+		if got := table.count(now, p.kernel.aging, MaxServers+1).total; got != tt.want {
 			t.Errorf("%s: %d flows left, want %d", tt.name, got, tt.want)
 		}
 	}
 	for i := range 40 {
 		on(client(i, "S"))
 	}
-	if got := table.count(now, p.kernel.aging); got != 40 {
+	if got := table.count(now, p.kernel.aging, MaxServers+1).total; got != 40 {
 		t.Errorf("%d flows after the entries were used again, want 40", got)
+	}
+}
+
+// A scrape must not make a takeover wait, however large the table.
+func TestStatsHoldUpNobody(t *testing.T) {
+	p := loaded(t, 1024)
+	p.reading.RLock() // a reading is under way
+	done := make(chan error)
+	go func() {
+		_, err := p.Apply(dataplane.Snapshot{})
+		done <- errors.Join(err, p.Renew(time.Second))
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("Apply or Renew waits for Stats")
+	}
+	p.reading.RUnlock()
+}
+
+// ActiveConn and InActConn as IPVS has them.
+func TestActiveAndInactive(t *testing.T) {
+	p, on := ready(t, 1024, 1)
+	for i, flags := range []string{"S", "A", "FA"} { // opened; established; closing
+		for c := range 2 - i/2 {
+			on(client(c, "S"))
+			if i > 0 {
+				on(client(c, flags))
+			}
+		}
+	}
+	on(client(7, "S"))
+	udp := client(9, "")
+	udp.Protocol, udp.To = dataplane.UDP, udpVIP
+	on(udp)
+	st, err := p.Stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var active, inactive uint64
+	for _, c := range st.Conns {
+		active, inactive = active+c.Active, inactive+c.Inactive
+	}
+	// Client 1 is established; 0 is closing, 7 opening, 9 is UDP.
+	if active != 1 || inactive != 3 || st.Flows != 4 || st.FlowTableSize != 1024 {
+		t.Errorf("%d active, %d inactive, %d of %d entries; want 1, 3, 4 of 1024", active, inactive, st.Flows, st.FlowTableSize)
 	}
 }

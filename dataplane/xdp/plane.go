@@ -32,7 +32,8 @@ type Plane struct {
 	grace    chan struct{} // closed when nobody uses the idle half any more
 	closed   bool
 
-	leaseMu sync.Mutex // taken after mu, if both are
+	leaseMu sync.Mutex   // taken after mu, if both are
+	reading sync.RWMutex // held while the maps are read for Stats; taken after mu
 }
 
 var _ dataplane.Plane = (*Plane)(nil)
@@ -163,11 +164,11 @@ func (p *Plane) Info() dataplane.Info {
 	info := dataplane.Info{Name: name, Interface: p.cfg.Interface, Lease: true}
 	switch {
 	case p.closed:
-		info.Mode, info.Reason = "detached", "closed"
+		info.Mode, info.Reason = dataplane.Detached, "closed"
 	case p.att == nil:
-		info.Mode, info.Reason = "detached", "loaded without an interface"
+		info.Mode, info.Reason = dataplane.Detached, "loaded without an interface"
 	case p.att.gone():
-		info.Mode, info.Reason = "detached", fmt.Sprintf("interface %s is gone", p.cfg.Interface)
+		info.Mode, info.Reason = dataplane.Detached, fmt.Sprintf("interface %s is gone", p.cfg.Interface)
 	default:
 		info.Mode, info.Reason = p.att.mode, p.att.reason
 	}
@@ -389,6 +390,8 @@ func (p *Plane) letGo() error {
 		return nil
 	}
 	<-p.grace
+	p.reading.Lock()
+	defer p.reading.Unlock()
 	p.leaseMu.Lock()
 	defer p.leaseMu.Unlock()
 	err := p.kernel.close()

@@ -32,39 +32,30 @@ var reasonNames = [...]string{
 
 // Stats implements dataplane.Plane. It has the services and servers of the
 // generation in force; a service's counters include those of servers that have
-// left it.
+// left it. If an id is taken back just then, one reading may be off.
 func (p *Plane) Stats() (dataplane.Stats, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return dataplane.Stats{}, errClosed
+	st, servers, err := p.named()
+	if err != nil {
+		return dataplane.Stats{}, err
 	}
-	st := dataplane.Stats{
-		Services: map[dataplane.ServiceKey]dataplane.Counters{},
-		Servers:  map[dataplane.ServerKey]dataplane.Counters{},
-		Reasons:  map[string]uint64{},
+	defer p.reading.RUnlock()
+
+	now, err := p.jiffies()
+	if err != nil {
+		return dataplane.Stats{}, err
 	}
-	for i := range p.active().Services {
-		if id := p.active().Services[i].Id; id != 0 {
-			key, _ := p.ids.serviceKey(id)
-			st.Services[key] = counters(p.ids.serviceNames[id].Gone)
-		}
-	}
-	for name, id := range p.ids.servers {
-		key, _ := p.ids.serviceKey(name.service)
-		sum, ok := st.Services[key]
-		if !ok {
-			continue
-		}
-		c, err := p.serverCounters(id)
+	flows := flowTable(p.kernel.flows.elements).count(now, p.kernel.aging, MaxServers+1)
+	for _, s := range servers {
+		c, err := p.serverCounters(s.id)
 		if err != nil {
 			return dataplane.Stats{}, err
 		}
-		st.Services[key] = add(sum, c)
-		if p.active().Servers[id].Service != 0 {
-			st.Servers[dataplane.ServerKey{Service: key, Server: name.addr}] = c
+		st.Services[s.key.Service] = add(st.Services[s.key.Service], c)
+		if s.listed {
+			st.Servers[s.key], st.Conns[s.key] = c, flows.conns[s.id]
 		}
 	}
+	st.Flows, st.FlowTableSize = flows.total, p.cfg.Flows
 
 	var perCPU []bpf.DirectorReasons
 	if err := p.kernel.objects.ReasonStats.Lookup(uint32(0), &perCPU); err != nil {
@@ -75,13 +66,49 @@ func (p *Plane) Stats() (dataplane.Stats, error) {
 			st.Reasons[reason] += cpu.Count[i]
 		}
 	}
-
-	now, err := p.jiffies()
-	if err != nil {
-		return dataplane.Stats{}, err
-	}
-	st.Flows = flowTable(p.kernel.flows.elements).count(now, p.kernel.aging)
 	return st, nil
+}
+
+// counted is a server whose counters are to be read.
+type counted struct {
+	id     uint16
+	key    dataplane.ServerKey
+	listed bool // in the generation in force
+}
+
+// named begins a reading: what there is to count, by name. The slow part, the
+// counters and the flow table, comes after it and holds up nobody but Close;
+// the caller unlocks p.reading.
+func (p *Plane) named() (dataplane.Stats, []counted, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return dataplane.Stats{}, nil, errClosed
+	}
+	p.reading.RLock()
+	st := dataplane.Stats{
+		Services: map[dataplane.ServiceKey]dataplane.Counters{},
+		Servers:  map[dataplane.ServerKey]dataplane.Counters{},
+		Conns:    map[dataplane.ServerKey]dataplane.Conns{},
+		Reasons:  map[string]uint64{},
+	}
+	for i := range p.active().Services {
+		if id := p.active().Services[i].Id; id != 0 {
+			key, _ := p.ids.serviceKey(id)
+			st.Services[key] = counters(p.ids.serviceNames[id].Gone)
+		}
+	}
+	var servers []counted
+	for name, id := range p.ids.servers {
+		key, _ := p.ids.serviceKey(name.service)
+		if _, ok := st.Services[key]; ok {
+			servers = append(servers, counted{
+				id: id, key: dataplane.ServerKey{Service: key, Server: name.addr},
+				listed: p.active().Servers[id].Service != 0,
+			})
+		}
+	}
+	return st, servers, nil
 }
 
 func counters(c bpf.DirectorCounters) dataplane.Counters {
