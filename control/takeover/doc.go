@@ -1,0 +1,83 @@
+// Package takeover decides which of two directors owns which resource groups:
+// start, hand-over, takeover, failback, heal, stop. It is pure: inputs carry
+// the time, outputs are data; no socket, no clock, no goroutine, no log.
+//
+// Towards an old heartbeat node the rules are sections 9 to 11 of
+// heartbeat-wire.md (auto_failback on or off; legacy is not spoken). Two
+// Systole directors recognise each other by the message "systole", which an old
+// node ignores, and do better: no ten seconds at a cold start, no restart after
+// a partition, no groups without an owner after a quick restart.
+//
+// # Promises
+//
+//  1. A planned hand-over (standby, takeover, failback, Shutdown) always has a
+//     forwarder: the giver drains, that is forwards without answering ARP,
+//     from its release until DrainGrace after the taker has announced. At no
+//     time do two directors answer ARP.
+//  2. When the peer dies, everything is acquired in the same Step, before
+//     anything else is sent.
+//  3. After a partition, or a false alarm, each class keeps one owner: the one
+//     with the higher epoch, which is the later one, whom the clients know; of equal
+//     ones the preferred node. The other lets go on hearing it and not before,
+//     so somebody always serves. The owner announces itself again.
+//  4. Messages may be late, doubled or reordered: of reports the newest
+//     counts, an answer counts only for the question it answers, and a
+//     hand-over that got stuck is taken back.
+//  5. A bad message or order is reported, or refused, with its reason and
+//     changes nothing.
+//
+// # The message "systole"
+//
+//	info       hello (who I am), claim (what I think is mine), hold (what I
+//	           own), refuse (the ask_resources I got does not fit: end it).
+//	           hello and claim are answered by hold.
+//	rsc_hold   as in a full resource report: the sender's words
+//	isstable   0, 1
+//	epoch      hex/hex: numbers of the sender's last acquisitions of its local
+//	           and of its foreign groups. Each is one more than all seen so
+//	           far. Relative; they survive no restart.
+//	n, re      hex: number of a question, and in its answer
+//	suspended  1: the sender was stalled; its lease has ended, it serves nobody
+//
+// # Why there are not two owners after a crash
+//
+// B takes over when it has heard no beat of A for A's deadtime. Then A serves
+// no more, because:
+//
+//   - A was killed: the kernel took its data plane with it.
+//   - A hangs or is stalled: its lease (LeaseArmed) ends one deadtime after the
+//     last beat it sent, and B counts from a beat it received, which is later.
+//   - A was stalled and wakes: its lease is found lapsed before anything else
+//     is done (LeaseLapsed), and is armed again only when B has answered that
+//     it did not take over, or is dead, which is not believed in the first two
+//     keepalives: the answer must belong to the last question and be younger
+//     than two keepalives; and who has answered such a question believes a
+//     death no sooner either. What B has taken is released before the lease is
+//     armed.
+//
+// The argument needs that A knows that B lives: alone, A has LeaseUnlimited,
+// for nobody would serve in its place. A arms before it sends anything that
+// shows that it knows B. The windows that remain:
+//
+//   - B starts and hears A, A hangs before it has heard B. Then A's lease is
+//     unlimited and B takes over after the deadtime: two owners until A wakes.
+//     It is as long as the way of one beat, more if the network works in one
+//     direction only. The same holds for an A that hangs in a partition and
+//     wakes after it has healed. (kill -9 is not affected.)
+//   - A's beats are lost or late for a whole deadtime though A lives: this is a
+//     partition. Both serve; when a message of B gets through to A, A lets go.
+//   - The clocks of A and B run at different speeds: the difference over one
+//     deadtime. The caller may grant leases that are a little shorter.
+//
+// # What the caller owes
+//
+//   - Outputs are done in their order, Acquire and Release are answered by
+//     Done in theirs.
+//   - When a lease has lapsed, LeaseLapsed is the next input, before any event
+//     of the heartbeat: a wrong death that is stepped first would be believed.
+//   - LeaseArmed lasts until one deadtime after the last beat sent, not after
+//     the moment of arming: B counts from that beat.
+//   - A new process releases what an old one has left before its first beat.
+//   - After Stopped the heartbeat goes on for two or three seconds, to send
+//     again what was lost (section 11).
+package takeover

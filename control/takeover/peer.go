@@ -1,0 +1,158 @@
+package takeover
+
+import "systole/hb/wire"
+
+// peer takes the news that the peer lives or died.
+func (m *Machine) peer(p Peer) {
+	if !p.Alive {
+		m.peerDead(p.Why)
+		return
+	}
+	if m.peerAlive && !p.Returned && !p.Restarted {
+		return
+	}
+	wasDead := !m.peerAlive
+	m.peerAlive, m.peerEver = true, true
+	m.clear(timerBelieve)
+	// Before anything is sent that tells the peer that we know it.
+	if m.lease != LeaseSuspended {
+		m.setLease(LeaseArmed)
+	}
+	if p.Restarted {
+		m.newIncarnation()
+	} else if wasDead || p.Returned {
+		m.otherStable = false // until it says so
+	}
+	if m.owedReport {
+		m.peerStarting(order{})
+	}
+	if m.state == stateInit || m.state == stateShutdown {
+		return
+	}
+	m.set(timerReport, startWait)
+	switch {
+	case m.lease == LeaseSuspended:
+		m.ask()
+	case p.Returned && m.peerSystole:
+		m.systole(infoClaim)
+	case p.Returned:
+		m.hello()
+		m.send(wire.New("starting")) // makes an old node report (section 9)
+	default:
+		m.hello()
+	}
+}
+
+// newIncarnation: whatever the peer was and promised is gone. What it held is
+// decided upon with its first message (see peerSays and peerStarting); until
+// then our reports do not call us stable, lest it takes what we take, too.
+func (m *Machine) newIncarnation() {
+	// Its death, though nobody had to declare it.
+	m.needsFailback = m.needsFailback || m.peerSystole && m.state == stateStable
+	m.peerSystole, m.peerReported, m.gone = false, false, false
+	m.lastReport, m.lastSays, m.lastAsk, m.lastRefuse = order{}, order{}, order{}, order{}
+	m.otherHeld, m.otherStable, m.otherEpochs, m.otherSuspended = None, false, epochs{}, false
+	m.firstHello, m.greeted = 0, false
+	m.cancelStandby(false, m.cfg.Peer+" restarted")
+	m.fresh = m.state == stateStable && m.held != All && !m.stopping
+	if c := m.contested; c != None {
+		m.contested = None
+		m.emit(Announce{c})
+	}
+}
+
+// takeOrphans: a Systole peer has restarted and holds nothing; before its
+// first beat it let go of what its old incarnation had left. Section 11 would
+// leave that without an owner until the peer is stable again.
+func (m *Machine) takeOrphans() {
+	m.fresh = false
+	if m.lease == LeaseSuspended {
+		return // who knows what we hold ourselves
+	}
+	m.needsFailback = true
+	m.acquire(All&^m.held, forDeath, m.cfg.Peer+" restarted and holds nothing")
+}
+
+func (m *Machine) peerDead(why string) {
+	was := m.peerAlive
+	m.peerAlive = false
+	switch {
+	case m.state == stateInit:
+		if m.lease != LeaseNone {
+			m.setLease(LeaseUnlimited)
+		}
+	case !was:
+	case m.now.Before(m.believeAt):
+		m.due[timerBelieve] = m.believeAt
+	default:
+		m.die(m.cfg.Peer + " is dead: " + why)
+	}
+}
+
+// believe: enough time has passed since our stall for a beat to arrive. If we
+// come too late we were stalled again and know nothing, once more.
+func (m *Machine) believe() {
+	if m.peerAlive {
+		return
+	}
+	if m.now.Sub(m.believeAt) > m.cfg.Keepalive {
+		m.believeAt = m.now.Add(2 * m.cfg.Keepalive)
+		m.due[timerBelieve] = m.believeAt
+	} else {
+		m.die(m.cfg.Peer + " is dead")
+	}
+}
+
+// die takes over everything, first of all (section 9).
+func (m *Machine) die(why string) {
+	result := "n_stnth"
+	if m.peerReported && m.otherHeld == None {
+		result = "unneeded"
+	}
+	for _, t := range []timer{timerStart, timerReport, timerStandby, timerClaim, timerBelieve, timerAcquire, timerFailback, timerOrphan} {
+		m.clear(t)
+	}
+	m.phase, m.failback = phaseIdle, false
+	m.fresh, m.contested, m.resuming = false, None, false
+	m.otherHeld, m.otherStable, m.otherSuspended = None, true, false
+	was := m.lease
+	m.setLease(LeaseUnlimited)
+	if m.stopping {
+		m.goodbye()
+		return
+	}
+	m.state, m.needsFailback = stateStable, true
+	if was == LeaseSuspended && m.held != None {
+		m.emit(Announce{m.held})
+	}
+	if c := All &^ m.held; c != None {
+		m.acquire(c, forDeath, why)
+	}
+	m.send(wire.New("stonith", "node", m.cfg.Peer, "result", result))
+	m.systole(infoHold) // it may live and hear us though we do not hear it
+}
+
+// machDown tells that the peer's groups were taken over; in our words.
+func (m *Machine) machDown() {
+	m.send(wire.New("resource", "rsc_hold", Foreign.String(), "info", "mach_down"))
+}
+
+// peerShutdone: the peer has let go of everything (section 9): no dead time.
+func (m *Machine) peerShutdone(o order) {
+	m.lastReport = o
+	m.otherHeld, m.otherStable, m.fresh, m.gone = None, true, false, true
+	m.heard()
+	if m.stopping || m.state == stateInit {
+		return
+	}
+	m.phase, m.failback = phaseIdle, false
+	m.clear(timerStandby)
+	m.clear(timerStart)
+	m.state, m.needsFailback = stateStable, true
+	if m.lease == LeaseSuspended {
+		m.resume(None)
+	}
+	if c := All &^ m.held; c != None {
+		m.acquire(c, forShutdone, m.cfg.Peer+" shut down")
+	}
+}

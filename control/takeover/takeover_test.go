@@ -1,0 +1,269 @@
+package takeover
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"systole/hb/wire"
+)
+
+func TestClass(t *testing.T) {
+	for _, c := range []struct {
+		class, inverse Class
+		word           string
+	}{
+		{None, None, "none"}, {Local, Foreign, "local"}, {Foreign, Local, "foreign"}, {All, All, "all"},
+	} {
+		if got := c.class.Inverse(); got != c.inverse {
+			t.Errorf("%s.Inverse() = %s, want %s", c.class, got, c.inverse)
+		}
+		if got, err := ParseClass(c.word); err != nil || got != c.class || c.class.String() != c.word {
+			t.Errorf("%q is %v (%v), want %s", c.word, got, err, c.class)
+		}
+		text, err := json.Marshal(c.class)
+		var back Class
+		if err != nil || string(text) != `"`+c.word+`"` || json.Unmarshal(text, &back) != nil || back != c.class {
+			t.Errorf("%s in JSON is %s, back it is %s", c.class, text, back)
+		}
+	}
+	for _, bad := range []string{"", "ALL", "both", "failback", "local "} {
+		if _, err := ParseClass(bad); !errors.Is(err, ErrClass) || !strings.Contains(err.Error(), "want none, local") {
+			t.Errorf("ParseClass(%q): %v", bad, err)
+		}
+	}
+	if json.Unmarshal([]byte(`"some"`), new(Class)) == nil {
+		t.Error("a wrong word in JSON was taken")
+	}
+}
+
+func TestOrderOfMessages(t *testing.T) {
+	at := func(hg, seq string) order { return orderOf(wire.New("resource", "hg", hg, "seq", seq)) }
+	for _, c := range []struct {
+		o, p order
+		want bool
+	}{
+		{at("1", "10"), at("1", "f"), true},
+		{at("1", "f"), at("1", "10"), false},
+		{at("1", "f"), at("1", "f"), false}, // a double
+		{at("2", "1"), at("1", "ff"), true},
+		{at("1", "ff"), at("2", "1"), false},
+		{orderOf(wire.New("resource")), at("1", "1"), true},
+		{at("1", "1"), order{}, true},
+	} {
+		if got := c.o.after(c.p); got != c.want {
+			t.Errorf("%v after %v = %v", c.o, c.p, got)
+		}
+	}
+}
+
+// An unknown operation, a Done twice, an input after Stopped: nothing happens.
+func TestInputsOutOfPlace(t *testing.T) {
+	now := time.Unix(1, 0)
+	m := New(Config{Node: "node1", Peer: "node2"})
+	if out := m.Step(now, Done{Op: 7}); len(out) != 1 {
+		t.Errorf("unknown operation: %v", out)
+	}
+	m.Step(now, Peer{})
+	m.Step(now, Joined{})
+	if out := m.Step(now, Joined{}); len(out) != 0 {
+		t.Errorf("joined twice: %v", out)
+	}
+	if v := m.View(); v.Word() != "transition" {
+		t.Errorf("held but not active is %q", v.Word())
+	}
+	m.Step(now, Done{Op: 1})
+	if v := m.View(); v.Word() != "all" || !m.Deadline().IsZero() {
+		t.Errorf("at rest: %+v, deadline %v", v, m.Deadline())
+	}
+	m.Step(now, Shutdown{})
+	if out := m.Step(now, Done{Op: 2}); len(out) == 0 || out[len(out)-1] != (Stopped{}) {
+		t.Errorf("stopping ends with %v", out)
+	}
+	if out := m.Step(now, Peer{Alive: true}); out != nil || !m.Deadline().IsZero() {
+		t.Errorf("after Stopped: %v", out)
+	}
+}
+
+// The lease comes before every message, and death acquires before it speaks.
+func TestOrderOfOutputs(t *testing.T) {
+	now := time.Unix(1, 0)
+	m := New(Config{Node: "node1", Peer: "node2"})
+	m.Step(now, Peer{})
+	m.Step(now, Joined{})
+	m.Step(now, Done{Op: 1})
+	out := m.Step(now, Peer{Alive: true})
+	if out[0] != (Lease{LeaseArmed}) {
+		t.Errorf("the peer came: %v", out)
+	}
+	m.Step(now, Message{Msg: wire.New("resource", "rsc_hold", "none", "rtype", "full", "isstable", "1")})
+	m.Step(now, Standby{All})
+	m.Step(now, Message{Msg: wire.New("ask_resources", "rsc_hold", "all", "info", "other")})
+	out = m.Step(now, Peer{Why: "silent"})
+	if _, ok := out[1].(Acquire); out[0] != (Lease{LeaseUnlimited}) || !ok {
+		t.Errorf("the peer died in a hand-over: %v", out)
+	}
+}
+
+// A release that fails is tried again; the hand-over waits for it.
+func TestReleaseFails(t *testing.T) {
+	now := time.Unix(1, 0)
+	m := New(Config{Node: "node1", Peer: "node2"})
+	m.Step(now, Peer{Alive: true})
+	m.Step(now, Joined{})
+	m.Step(now, Message{Msg: wire.New("resource", "rsc_hold", "local", "rtype", "full", "isstable", "1")})
+	m.Step(now, Done{Op: 1})
+	m.Step(now, Standby{Local})
+	m.Step(now, Message{Msg: wire.New("ask_resources", "rsc_hold", "local", "info", "other")})
+	for range 3 {
+		for _, out := range m.Step(now, Done{Op: m.lastOp, Err: errors.New("busy")}) {
+			if _, ok := out.(Send); ok {
+				t.Fatalf("the hand-over went on: %v", out)
+			}
+		}
+		now = m.Deadline()
+		if out := m.Step(now, Tick{}); len(out) != 1 {
+			t.Fatalf("not tried again: %v", out)
+		}
+	}
+	out := m.Step(now, Done{Op: m.lastOp})
+	if s, ok := out[0].(Send); !ok || s.Msg.String() != "t=ask_resources rsc_hold=local info=done" {
+		t.Errorf("released at last: %v", out)
+	}
+}
+
+// step feeds whatever comes and checks what must hold after any input.
+func stepAnyhow(t interface{ Fatalf(string, ...any) }, m *Machine, now time.Time, in Input) (ops []Done) {
+	for _, out := range m.Step(now, in) {
+		switch o := out.(type) {
+		case Acquire:
+			if o.Class == None || o.Class&^All != 0 {
+				t.Fatalf("%T%+v acquires %d", in, in, o.Class)
+			}
+			ops = append(ops, Done{Op: o.Op})
+		case Release:
+			ops = append(ops, Done{Op: o.Op})
+		case Send:
+			if o.Msg.Type() == "" {
+				t.Fatalf("%T%+v sends a message without a type", in, in)
+			}
+		}
+	}
+	v := m.View()
+	if v.Active&^v.Held != 0 || v.Held&v.Draining != 0 || v.Held&v.Failed != 0 {
+		t.Fatalf("after %T%+v: %+v", in, in, v)
+	}
+	if at := m.Deadline(); !at.IsZero() && !at.After(now) {
+		t.Fatalf("after %T%+v the deadline %v is past", in, in, at)
+	}
+	return ops
+}
+
+// Whatever comes in whatever order: no panic, no class held and draining at
+// once, no deadline in the past, and after the peer's death all is ours.
+func TestAnything(t *testing.T) {
+	words := []string{"none", "local", "foreign", "all", "some"}
+	rapid.Check(t, func(t *rapid.T) {
+		now := time.Unix(1, 0)
+		m := New(Config{Node: "node1", Peer: "node2", AutoFailback: rapid.Bool().Draw(t, "auto_failback")})
+		var ops []Done
+		pick := func(name string, from ...string) string { return rapid.SampledFrom(from).Draw(t, name) }
+		for range rapid.IntRange(1, 60).Draw(t, "inputs") {
+			now = now.Add(time.Duration(rapid.Int64Range(0, int64(4*time.Second)).Draw(t, "pause")))
+			word := pick("word", words...)
+			class := Class(rapid.IntRange(0, 3).Draw(t, "class"))
+			var in Input
+			switch rapid.IntRange(0, 12).Draw(t, "kind") {
+			case 0:
+				in = Joined{}
+			case 1:
+				in = Peer{Alive: true, Returned: rapid.Bool().Draw(t, "returned"), Restarted: rapid.Bool().Draw(t, "restarted")}
+			case 2:
+				in = Peer{}
+			case 3:
+				in = Message{Msg: wire.New("starting")}
+			case 4:
+				in = Message{Msg: wire.New("resource", "rsc_hold", word, "rtype", "full", "isstable", pick("stable", "0", "1"))}
+			case 5, 6:
+				in = Message{Msg: wire.New("systole", "info", pick("info", "hello", "claim", "hold", "refuse"), "rsc_hold", word,
+					"epoch", pick("epoch", "0/0", "3/1", "1/3", "ffffffff/0"), "isstable", pick("stable", "0", "1"), "n", "1", "re", pick("re", "1", "3b9aca00"))}
+			case 7, 8:
+				in = Message{Msg: wire.New("ask_resources", "rsc_hold", word, "info", pick("info", "me", "other", "done"))}
+			case 9:
+				in = Message{Msg: wire.New(pick("type", "hb_takeover", "shutdone"), "rsc_hold", word)}
+			case 10:
+				in = Standby{class}
+			case 11:
+				in = Takeover{class}
+			case 12:
+				in = LeaseLapsed{}
+			}
+			ops = append(ops, stepAnyhow(t, m, now, in)...)
+			if rapid.Bool().Draw(t, "done") && len(ops) > 0 {
+				d := ops[0]
+				if rapid.IntRange(0, 4).Draw(t, "fails") == 0 {
+					d.Err = errors.New("no")
+				}
+				ops = append(ops[1:], stepAnyhow(t, m, now, d)...)
+			}
+		}
+		if m.View().State == "init" {
+			return
+		}
+		ops = append(ops, stepAnyhow(t, m, now, Peer{})...)
+		for i := 0; len(ops) > 0 || !m.Deadline().IsZero(); i++ {
+			if i > 1000 {
+				t.Fatalf("never comes to rest: %+v", m.View())
+			}
+			var in Input = Tick{}
+			if len(ops) > 0 {
+				in, ops = ops[0], ops[1:]
+			} else {
+				now = m.Deadline()
+			}
+			ops = append(ops, stepAnyhow(t, m, now, in)...)
+		}
+		if v := m.View(); v.Active != All || v.Lease != LeaseUnlimited {
+			t.Fatalf("alone, all done: %+v", v)
+		}
+	})
+}
+
+// FuzzMessage: whatever the fields are, a message is understood or reported,
+// and what is reported changes nothing.
+func FuzzMessage(f *testing.F) {
+	f.Add("systole", "claim", "all", "2a/2a", "1", "full", "1", "")
+	f.Add("systole", "hold", "foreign", "0/0", "0", "", "", "3b9aca00")
+	f.Add("resource", "standby", "none", "", "0", "full", "", "")
+	f.Add("resource", "mach_down", "foreign", "", "", "", "", "")
+	f.Add("ask_resources", "me", "all", "", "", "", "", "")
+	f.Add("hb_takeover", "", "failback", "", "", "", "", "")
+	f.Fuzz(func(t *testing.T, typ, info, hold, epoch, stable, rtype, n, re string) {
+		now := time.Unix(1, 0)
+		m := New(Config{Node: "node1", Peer: "node2"})
+		m.Step(now, Peer{Alive: true})
+		m.Step(now, Joined{})
+		m.Step(now, Message{Msg: wire.New("resource", "rsc_hold", "local", "rtype", "full", "isstable", "1")})
+		m.Step(now, Done{Op: 1})
+		before := *m
+		msg := wire.New(typ, "info", info, "rsc_hold", hold, "epoch", epoch, "isstable", stable)
+		for _, kv := range [][2]string{{"rtype", rtype}, {"n", n}, {"re", re}} {
+			if kv[1] != "" {
+				msg.Set(kv[0], kv[1])
+			}
+		}
+		out := m.Step(now, Message{Msg: msg})
+		for _, o := range out {
+			if r, ok := o.(Report); ok && strings.Contains(r.Text, "ignored: field") {
+				if len(out) != 1 || m.View() != before.View() || m.due != before.due || m.lastReport != before.lastReport {
+					t.Fatalf("%s was reported, but had an effect: %v", msg, out)
+				}
+			}
+		}
+		stepAnyhow(t, m, now, Tick{})
+	})
+}
