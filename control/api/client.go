@@ -1,0 +1,112 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"syscall"
+
+	"systole/control"
+)
+
+// ErrNotRunning means that nobody answers at the control socket.
+var ErrNotRunning = errors.New("no director is running here")
+
+// Client talks to a director's control socket.
+type Client struct {
+	socket string
+	http   http.Client
+}
+
+// NewClient returns a client for the director at the given socket path. No
+// connection is made before the first call.
+func NewClient(socket string) *Client {
+	c := &Client{socket: socket}
+	c.http.Transport = &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", socket)
+		},
+		DisableKeepAlives: true,
+	}
+	return c
+}
+
+// Status returns the director's state.
+func (c *Client) Status(ctx context.Context) (*control.State, error) {
+	s := new(control.State)
+	if err := c.call(ctx, http.MethodGet, "/v1/status", nil, s); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Standby hands the groups of a class ("all", "local", "foreign") to the peer.
+// It returns when the hand-over has begun; Status tells when it is done.
+func (c *Client) Standby(ctx context.Context, class string) error {
+	return c.call(ctx, http.MethodPost, "/v1/standby", classRequest{class}, nil)
+}
+
+// Takeover asks the peer to hand over the groups of a class.
+func (c *Client) Takeover(ctx context.Context, class string) error {
+	return c.call(ctx, http.MethodPost, "/v1/takeover", classRequest{class}, nil)
+}
+
+// Reload makes the director read its config again. On error the old config is
+// still in force.
+func (c *Client) Reload(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, "/v1/reload", nil, nil)
+}
+
+// Quiesce sets a real server's weight to 0: its flows stay, it gets no new
+// ones. An empty service means all services of that server.
+func (c *Client) Quiesce(ctx context.Context, server, service string) error {
+	return c.call(ctx, http.MethodPost, "/v1/quiesce", serverRequest{server, service}, nil)
+}
+
+// Resume undoes Quiesce.
+func (c *Client) Resume(ctx context.Context, server, service string) error {
+	return c.call(ctx, http.MethodPost, "/v1/resume", serverRequest{server, service}, nil)
+}
+
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	var body bytes.Buffer
+	if in != nil {
+		if err := json.NewEncoder(&body).Encode(in); err != nil {
+			return err
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://systole"+path, &body)
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w: %s does not answer (start one with `systole run -f FILE`, or name its socket with --socket)", ErrNotRunning, c.socket)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s: permission denied: the control socket belongs to the director's user (try sudo)", c.socket)
+	case err != nil:
+		return fmt.Errorf("control socket %s: %w", c.socket, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		var e errorReply
+		if json.NewDecoder(resp.Body).Decode(&e) != nil || e.Error == "" {
+			return fmt.Errorf("control socket %s: %s", c.socket, resp.Status)
+		}
+		return errors.New(e.Error)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("control socket %s: answer not understood (is the director of another version?): %w", c.socket, err)
+	}
+	return nil
+}

@@ -1,0 +1,141 @@
+package control
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"systole/dataplane"
+)
+
+// Lease joins the beat and the data plane's right to answer for the virtual
+// addresses: one is not given without the other. The heartbeat loop calls
+// BeforeBeat right before each beat leaves; the director's loop sets the mode
+// and says with Alive that it is not stuck.
+//
+// Why there are not two owners after a crash: the peer's patience runs from the
+// moment a beat arrives, for the dead time; ours runs from before that beat was
+// sent, for a tenth less. When we stop beating, for whatever reason, our data
+// plane has stopped before the peer takes over. The tenth covers the way of the
+// beat over the network.
+type Lease struct {
+	deadtime time.Duration
+	renew    func(time.Duration) error // the data planes'
+
+	mu     sync.Mutex
+	mode   LeaseMode
+	beat   time.Time // when the last beat was let out
+	alive  time.Time // last sign of life of the director's loop
+	err    error
+	lapsed chan struct{}
+}
+
+// LeaseMode says how the data plane's lease is kept.
+type LeaseMode uint8
+
+const (
+	// LeaseEnded: nothing granted yet, or everything taken back.
+	LeaseEnded LeaseMode = iota
+	// LeaseArmed: renewed with each beat, ends if beats do.
+	LeaseArmed
+	// LeaseUnlimited: no live peer could take over, so it does not end.
+	LeaseUnlimited
+	// LeaseSuspended: it ended while we were stalled; a peer may have taken
+	// over, so it is not renewed before that is known.
+	LeaseSuspended
+)
+
+// String is the mode's word in status and log.
+func (m LeaseMode) String() string {
+	return [...]string{"ended", "armed", "unlimited", "suspended"}[m]
+}
+
+// NewLease returns an ended lease for a director that announces the given dead
+// time. renew grants the data planes a time; it must take microseconds.
+func NewLease(deadtime time.Duration, renew func(time.Duration) error) *Lease {
+	return &Lease{deadtime: deadtime, renew: renew, lapsed: make(chan struct{}, 1)}
+}
+
+// Term is how long one renewal lasts.
+func (l *Lease) Term() time.Duration { return l.deadtime - l.deadtime/10 }
+
+// Lapsed is signalled when an armed lease turned out to have ended.
+func (l *Lease) Lapsed() <-chan struct{} { return l.lapsed }
+
+// Set changes the mode and tells the data planes at once. An armed lease counts
+// from the last beat, not from now: that is what the peer counts from.
+func (l *Lease) Set(now time.Time, m LeaseMode) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mode, l.alive = m, now
+	switch m {
+	case LeaseArmed:
+		if l.beat.IsZero() {
+			l.beat = now
+		}
+		if left := l.Term() - now.Sub(l.beat); left > 0 {
+			l.err = l.grant(left)
+		} else {
+			l.lapse()
+		}
+	case LeaseUnlimited:
+		l.err = l.grant(dataplane.Unlimited)
+	case LeaseEnded:
+		l.err = l.grant(0)
+	case LeaseSuspended: // it has ended by itself
+	}
+	return l.err
+}
+
+// lapse notes that an armed lease has run out.
+func (l *Lease) lapse() {
+	l.mode = LeaseSuspended
+	select {
+	case l.lapsed <- struct{}{}:
+	default:
+	}
+}
+
+// Mode returns the mode and the error of the last renewal.
+func (l *Lease) Mode() (LeaseMode, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mode, l.err
+}
+
+// Alive is the director's loop saying that it turns.
+func (l *Lease) Alive(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.alive = now
+}
+
+// BeforeBeat renews an armed lease. It answers whether the beat may be sent: a
+// director whose loop is stuck must look dead, so that the peer takes over.
+func (l *Lease) BeforeBeat(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.alive.IsZero() && now.Sub(l.alive) >= l.deadtime {
+		return false
+	}
+	last := l.beat
+	l.beat = now
+	if l.mode != LeaseArmed {
+		return true
+	}
+	if now.Sub(last) >= l.Term() {
+		// The beat goes out all the same: the peer has to hear us to answer.
+		l.lapse()
+		return true
+	}
+	l.err = l.grant(l.Term())
+	return true
+}
+
+// grant tells the planes; a plane without a lease is no error.
+func (l *Lease) grant(d time.Duration) error {
+	if err := l.renew(d); err != nil && !errors.Is(err, dataplane.ErrNoLease) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,88 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"systole/control"
+	"systole/dataplane"
+)
+
+func sample() *control.State {
+	return &control.State{
+		Node: "node1", Version: "v0", Started: time.Unix(1700000000, 0),
+		Health: "degraded", Role: "active", Lease: "armed", Flows: 12,
+		Reasons: map[string]uint64{"no_server": 3},
+		Nodes: []control.NodeState{{Name: "node2", Status: "active", LastBeat: 50 * time.Millisecond,
+			Links: []control.LinkState{{Medium: "ucast eth0", Up: true}}}},
+		Groups: []control.GroupState{{Name: "web", Role: "active",
+			VIPs: []control.VIPState{{Address: "192.168.145.101/32", Present: true}}}},
+		Services: []control.ServiceState{{Service: "192.168.145.101:80/tcp", State: "up",
+			Counters: dataplane.Counters{Packets: 10, Bytes: 1000, Connections: 2},
+			Servers: []control.ServerState{
+				{Address: "192.168.145.200", Health: "up", Effective: 1},
+				{Address: "192.168.145.202", Fallback: true},
+			}}},
+		Planes: []control.PlaneState{
+			{Info: dataplane.Info{Name: "xdp", Mode: "native"}, Generation: 7},
+			{Info: dataplane.Info{Name: "ipvs"}, Absent: true},
+		},
+		Config: control.ConfigState{ReloadOK: true, Loaded: time.Unix(1700000000, 0)},
+	}
+}
+
+func TestMetricsPassTheLinter(t *testing.T) {
+	c := NewCollector(func(context.Context) (*control.State, error) { return sample(), nil })
+	problems, err := testutil.CollectAndLint(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+func TestMetricsOfAState(t *testing.T) {
+	c := NewCollector(func(context.Context) (*control.State, error) { return sample(), nil })
+	want := `
+# HELP systole_role 1 for the director's role: active or standby.
+# TYPE systole_role gauge
+systole_role{state="active"} 1
+systole_role{state="standby"} 0
+# HELP systole_dataplane_up 1 if a data plane follows the director, 0 if it is absent or refused the last change.
+# TYPE systole_dataplane_up gauge
+systole_dataplane_up{mode="native",plane="xdp"} 1
+systole_dataplane_up{mode="",plane="ipvs"} 0
+# HELP systole_dataplane_packets_total Packets not forwarded by a flow, by what became of them.
+# TYPE systole_dataplane_packets_total counter
+systole_dataplane_packets_total{reason="no_server"} 3
+# HELP systole_real_server_weight A real server's weight in the table now; 0: no new connections.
+# TYPE systole_real_server_weight gauge
+systole_real_server_weight{real_server="192.168.145.200",service="192.168.145.101:80/tcp"} 1
+systole_real_server_weight{real_server="192.168.145.202",service="192.168.145.101:80/tcp"} 0
+# HELP systole_real_server_up 1 if a real server's health check passes.
+# TYPE systole_real_server_up gauge
+systole_real_server_up{real_server="192.168.145.200",service="192.168.145.101:80/tcp"} 1
+`
+	err := testutil.CollectAndCompare(c, strings.NewReader(want), "systole_role", "systole_dataplane_up",
+		"systole_dataplane_packets_total", "systole_real_server_weight", "systole_real_server_up")
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestScrapeOfAStuckDirectorFails(t *testing.T) {
+	h := Handler(func(context.Context) (*control.State, error) { return nil, errors.New("stuck") }, slog.New(slog.DiscardHandler))
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if w.Code != 500 {
+		t.Fatalf("status %d: a scrape without a State must fail, so that it alerts", w.Code)
+	}
+}

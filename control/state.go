@@ -1,0 +1,146 @@
+package control
+
+import (
+	"time"
+
+	"systole/control/vip"
+	"systole/dataplane"
+)
+
+// State is all there is to know about a director at one moment. The JSON form
+// is the documented, stable form of `systole status --json`.
+type State struct {
+	Node    string    `json:"node"`
+	Version string    `json:"version"`
+	Started time.Time `json:"started"`
+	At      time.Time `json:"at"`
+
+	// Health is "ok", "degraded" (serving, but something wants attention) or
+	// "critical" (a virtual service of ours has nobody to serve it, or a data
+	// plane is not in force); Problems says what, worst first.
+	Health   string   `json:"health"`
+	Problems []string `json:"problems"`
+
+	Role     string        `json:"role"`  // "active", "standby"
+	Holds    string        `json:"holds"` // heartbeat's word: "none", "local", "foreign", "all"
+	Lease    string        `json:"lease"` // "armed", "unlimited", "suspended", "ended"
+	Takeover TakeoverState `json:"takeover"`
+
+	Nodes    []NodeState    `json:"nodes"`
+	Groups   []GroupState   `json:"groups"`
+	Services []ServiceState `json:"services"`
+	Planes   []PlaneState   `json:"planes"`
+	Config   ConfigState    `json:"config"`
+
+	// Reasons counts packets of the primary plane that were not forwarded by
+	// a flow, by what became of them.
+	Reasons map[string]uint64 `json:"reasons"`
+	Flows   int64             `json:"flows"` // -1: not known
+
+	FlowTableSize int `json:"flow_table_size"` // entries
+
+	Events []EventState `json:"events"` // the latest, oldest first
+}
+
+// TakeoverState is the ownership state machine's view.
+type TakeoverState struct {
+	State        string `json:"state"`
+	PeerHolds    string `json:"peer_holds"` // in its words: "local" are its own groups
+	PeerStable   bool   `json:"peer_stable"`
+	PeerSystole  bool   `json:"peer_systole"`
+	Epoch        uint64 `json:"epoch"`
+	Standby      string `json:"standby"` // hand-over: "idle", or its phase: "asked", "giving", "promised", "taking"
+	AutoFailback bool   `json:"auto_failback"`
+}
+
+// NodeState is one director as heartbeat sees it.
+type NodeState struct {
+	Name       string        `json:"name"`
+	Self       bool          `json:"self"`
+	Status     string        `json:"status"`       // "init", "up", "active", "dead"
+	Generation uint64        `json:"generation"`   // of its heartbeat daemon
+	LastBeat   time.Duration `json:"last_beat_ns"` // -1: none yet, or ourselves
+	Deadtime   time.Duration `json:"deadtime_ns"`  // as it announced
+	Links      []LinkState   `json:"links"`
+}
+
+// LinkState is one medium to one node.
+type LinkState struct {
+	Medium string        `json:"medium"`
+	Up     bool          `json:"up"`
+	Age    time.Duration `json:"age_ns"` // since the last packet; -1: never
+}
+
+// GroupState is a resource group as this director sees it.
+type GroupState struct {
+	Name      string     `json:"name"`
+	Preferred string     `json:"preferred"`
+	Owner     string     `json:"owner"` // node name, "" if nobody known
+	Role      string     `json:"role"`  // ours: "standby", "active", "draining"
+	VIPs      []VIPState `json:"vips"`
+}
+
+// VIPState is one virtual address.
+type VIPState struct {
+	Address   string `json:"address"` // with prefix length
+	Interface string `json:"interface"`
+	Present   bool   `json:"present"` // configured on this machine
+
+	addr vip.Addr
+}
+
+// ServiceState is a virtual service.
+type ServiceState struct {
+	Service   string               `json:"service"` // "192.168.145.101:80/tcp"
+	Scheduler string               `json:"scheduler"`
+	State     string               `json:"state"` // "up", "fallback", "empty"
+	Servers   []ServerState        `json:"servers"`
+	Counters  dataplane.Counters   `json:"counters"`
+	Key       dataplane.ServiceKey `json:"-"`
+}
+
+// ServerState is a real server of a service.
+type ServerState struct {
+	Address    string             `json:"address"`
+	Weight     uint32             `json:"weight"`    // configured
+	Effective  uint32             `json:"effective"` // in the table now
+	InTable    bool               `json:"in_table"`
+	Fallback   bool               `json:"fallback,omitempty"`
+	Health     string             `json:"health"` // "up", "down", "unknown"
+	Quiesced   bool               `json:"quiesced"`
+	MAC        string             `json:"mac,omitempty"`
+	Reason     string             `json:"reason,omitempty"` // why it gets no new connections
+	CheckTook  time.Duration      `json:"check_took_ns"`
+	LastCheck  time.Time          `json:"last_check,omitzero"`
+	CheckFails uint64             `json:"check_failures"`
+	Counters   dataplane.Counters `json:"counters"`
+	Conns      dataplane.Conns    `json:"conns"`
+
+	key dataplane.ServerKey
+}
+
+// PlaneState is one data plane.
+type PlaneState struct {
+	dataplane.Info
+	Generation dataplane.Generation `json:"generation"`
+	Applied    time.Time            `json:"applied,omitzero"`
+	ApplyTook  time.Duration        `json:"apply_took_ns"`
+	Error      string               `json:"error,omitempty"` // of the last Apply; the old generation stays in force
+	Absent     bool                 `json:"absent,omitempty"`
+}
+
+// ConfigState is what became of the configuration file.
+type ConfigState struct {
+	File       string    `json:"file"`
+	Loaded     time.Time `json:"loaded"`
+	LastReload time.Time `json:"last_reload,omitzero"`
+	ReloadOK   bool      `json:"reload_ok"`
+	Error      string    `json:"error,omitempty"` // of the last reload; the old config stays in force
+}
+
+// EventState is one line of the director's recent history.
+type EventState struct {
+	At   time.Time `json:"at"`
+	Kind string    `json:"kind"` // "cluster", "takeover", "health", "dataplane", "config", "operator"
+	Text string    `json:"text"`
+}
