@@ -270,6 +270,9 @@ func (d *Director) applyTo(i int, p dataplane.Plane) error {
 
 func takeoverConfig(c *config.Config) takeover.Config {
 	t := takeover.Config{Node: c.Node, AutoFailback: c.Cluster.AutoFailback, Keepalive: c.Cluster.Keepalive}
+	for _, ck := range checkTargets(c) {
+		t.FailbackDelay = max(t.FailbackDelay, ck.Interval+ck.Timeout)
+	}
 	for _, n := range c.Cluster.Nodes {
 		if n != c.Node {
 			t.Peer = n

@@ -16,6 +16,10 @@ type Config struct {
 	// AutoFailback gives the peer its groups back when it has returned from
 	// the dead. SetAutoFailback changes it in a running Machine.
 	AutoFailback bool
+	// FailbackDelay is how long the peer must have been back before it gets
+	// its groups: long enough for it to have checked all real servers again.
+	// What it knew of them is as old as its absence. 0 means none.
+	FailbackDelay time.Duration
 	// Keepalive is the period of the peer's beats. The news of its death is
 	// not believed for two of these after our own stall: a process that slept
 	// finds its timers run out before it finds the beats that wait in its

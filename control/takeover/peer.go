@@ -18,6 +18,9 @@ func (m *Machine) peer(p Peer) {
 	if m.lease != LeaseSuspended {
 		m.setLease(LeaseArmed)
 	}
+	if m.cfg.FailbackDelay > 0 {
+		m.set(timerFailback, m.cfg.FailbackDelay)
+	}
 	if p.Restarted {
 		m.newIncarnation()
 	} else if wasDead || p.Returned {

@@ -1,6 +1,7 @@
 package takeover
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -127,6 +128,9 @@ func (m *Machine) promise(c Class) {
 	if err != nil {
 		m.warn("%s wants to hand over %s, ignored: %v", m.cfg.Peer, c.Inverse(), err)
 		m.systole(infoRefuse)
+		if errors.Is(err, ErrPeerNotStable) && m.peerSystole {
+			m.hello() // it thinks it is, since it asks: let it say so
+		}
 		return
 	}
 	m.phase, m.class, m.given = phasePromised, c, None

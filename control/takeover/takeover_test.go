@@ -267,3 +267,44 @@ func FuzzMessage(f *testing.F) {
 		stepAnyhow(t, m, now, Tick{})
 	})
 }
+
+// A peer that is back gets its groups only when it had the time to look at its
+// real servers again.
+func TestFailbackWaitsForTheReturnedPeersChecks(t *testing.T) {
+	m := New(Config{Node: "node1", Peer: "node2", AutoFailback: true, FailbackDelay: 3 * time.Second})
+	now := time.Unix(1000, 0)
+	says := func(hold string) Message {
+		return Message{Msg: wire.New("systole", "info", "hold", "rsc_hold", hold, "epoch", "0/0", "isstable", "1")}
+	}
+	asked := func(out []Output) bool {
+		for _, o := range out {
+			if s, ok := o.(Send); ok && s.Msg.Type() == "ask_resources" {
+				return true
+			}
+		}
+		return false
+	}
+	m.Step(now, Peer{Alive: true})
+	m.Step(now, Joined{})
+	m.Step(now, says("local"))
+	m.Step(now, Peer{Why: "silent"})
+	for op := 1; op < 4; op++ {
+		m.Step(now, Done{Op: op})
+	}
+	if v := m.View(); v.Active != All {
+		t.Fatalf("after the peer's death: %+v", v)
+	}
+	now = now.Add(time.Minute)
+	if asked(m.Step(now, Peer{Alive: true, Returned: true})) || asked(m.Step(now, says("none"))) {
+		t.Fatal("given back to a peer that has just returned")
+	}
+	if at := m.Deadline(); at.IsZero() || at.After(now.Add(3*time.Second)) {
+		t.Fatalf("next deadline %v", at)
+	}
+	if asked(m.Step(now.Add(2900*time.Millisecond), Tick{})) {
+		t.Fatal("given back too early")
+	}
+	if !asked(m.Step(now.Add(3*time.Second), Tick{})) {
+		t.Fatalf("not given back: %+v", m.View())
+	}
+}
