@@ -60,9 +60,11 @@ type DirectorGeneration struct {
 	SecondChance uint32
 	VipShift     [1024]uint16
 	Vips         [2048]struct {
-		_    structs.HostLayout
-		Addr uint32
-		Role uint32
+		_     structs.HostLayout
+		Addr  uint32
+		Role  uint32
+		Since uint32
+		Pad   uint32
 	}
 	ServiceShift [4096]uint16
 	Services     [8192]struct {

@@ -12,7 +12,9 @@
 
 struct vip {
 	__be32 addr;
-	__u32 role; /* enum role; ROLE_NONE: empty */
+	__u32 role;  /* enum role; ROLE_NONE: empty */
+	__u32 since; /* when it became active here, in age units */
+	__u32 pad;
 };
 
 /* A virtual service. Its key is service_key() of schedule.h; 0: empty. */

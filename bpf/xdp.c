@@ -120,9 +120,22 @@ static __always_inline int arp(struct state *s, struct generation *g, void *at, 
 	return XDP_PASS;
 }
 
+/*
+ * A connection that ended here before the address went to a peer and came back
+ * says nothing about a segment that arrives now: the client may have used the
+ * port again there. The peer knows.
+ */
+static __always_inline int superseded(struct generation *g, const struct packet *p,
+				 const struct vip *v, __u64 val)
+{
+	return g->second_chance && (__s32)(FLOW_SEEN(val) - v->since) < 0 &&
+	       !from_peer(g, p->eth);
+}
+
 /* The part after the service is known: flow, schedule, second chance. */
 static __always_inline int serve(struct generation *g, const struct packet *p,
-				 const struct service *svc, __u32 now, int ended, int peer)
+				 const struct vip *v, const struct service *svc, __u32 now,
+				 int ended, int peer)
 {
 	__u64 key = flow_key(p, svc->id), hash = flow_hash(p), val = 0;
 	__u32 at1 = first_choice(hash), at2 = second_choice(hash), state, id;
@@ -150,7 +163,8 @@ static __always_inline int serve(struct generation *g, const struct packet *p,
 		 * after FIN or RST and after the time; else it is a repetition.
 		 */
 		if (s->service == svc->id &&
-		    (!opens(p) || (state != FLOW_FIN && !flow_expired(val, now)))) {
+		    (opens(p) ? state != FLOW_FIN && !flow_expired(val, now)
+			      : state != FLOW_FIN || !superseded(g, p, v, val))) {
 			__u64 next = FLOW_VAL(FLOW_SERVER(val), next_state(state, p),
 					      FLOW_VERSION(val), now);
 			/* Once per age unit or change of state, not per packet. */
@@ -158,7 +172,7 @@ static __always_inline int serve(struct generation *g, const struct packet *p,
 				flow_swap(f, val, next);
 			return forward(g, p, s, FLOW_SERVER(val), 0);
 		}
-		if (!opens(p))
+		if (!opens(p) && s->service != svc->id)
 			return leave(ended, REASON_SERVER_GONE);
 	}
 
@@ -236,7 +250,7 @@ static __always_inline int ipv4(struct state *s, struct generation *g, struct et
 	svc = service_place(g, key);
 	if (svc->key != key)
 		return leave(ended, REASON_NO_SERVICE);
-	return serve(g, &p, svc, (__u32)(jiffies >> age_shift), ended, peer);
+	return serve(g, &p, v, svc, (__u32)(jiffies >> age_shift), ended, peer);
 }
 
 SEC("xdp")

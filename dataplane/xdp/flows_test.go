@@ -2,6 +2,7 @@ package xdp
 
 import (
 	"errors"
+	"net"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -264,5 +265,52 @@ func TestActiveAndInactive(t *testing.T) {
 	// Client 1 is established; 0 is closing, 7 opening, 9 is UDP.
 	if active != 1 || inactive != 3 || st.Flows != 4 || st.FlowTableSize != 1024 {
 		t.Errorf("%d active, %d inactive, %d of %d entries; want 1, 3, 4 of 1024", active, inactive, st.Flows, st.FlowTableSize)
+	}
+}
+
+// While the address was a peer's, a client may have used the port of a
+// connection that had ended here again. Its segments are the peer's to judge.
+func TestAnEndedFlowDoesNotAnswerForANewOneOfThePeer(t *testing.T) {
+	peerMAC := net.HardwareAddr{2, 0, 0, 0, 0xff, 1}
+	p, on := ready(t, 1024, 2)
+	s := twoServices(2)
+	s.Peers, s.SecondChance = []net.HardwareAddr{peerMAC}, true
+	become := func(role dataplane.Role) {
+		t.Helper()
+		for i := range s.VIPs {
+			s.VIPs[i].Role = role
+		}
+		if _, err := p.Apply(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	become(dataplane.Active)
+	for _, f := range []planetest.Frame{client(0, "S"), client(0, "A"), client(0, "FA"), client(1, "S"), client(1, "A")} {
+		on(f)
+	}
+	toServer := func(f planetest.Frame) bool {
+		out := on(f)
+		return out.Verdict == planetest.Forwarded && out.To.String() != peerMAC.String()
+	}
+	if !toServer(client(0, "A")) {
+		t.Fatal("the last ACK of a connection did not reach its server")
+	}
+	become(dataplane.Draining)
+	become(dataplane.Standby)
+	p.grow(2 * time.Second)
+	become(dataplane.Active)
+	if out := on(client(0, "A")); out.Verdict != planetest.Forwarded || out.To.String() != peerMAC.String() {
+		t.Errorf("a segment of an ended connection: %s, want a second chance at the peer", out)
+	}
+	if !toServer(client(1, "A")) {
+		t.Error("an established connection did not stay on its server")
+	}
+	asked := client(0, "A")
+	asked.Src = peerMAC
+	if !toServer(asked) {
+		t.Error("the peer asked for a flow that we have")
+	}
+	if !toServer(client(0, "S")) || !toServer(client(0, "A")) {
+		t.Error("a new connection from the same port did not get its server")
 	}
 }

@@ -68,8 +68,9 @@ func slotTables(s dataplane.Snapshot) ([][]int, error) {
 	return tables, nil
 }
 
-// compile writes the image of a valid snapshot. slots is slotTables of it.
-func compile(img *image, s dataplane.Snapshot, slots [][]int, own net.HardwareAddr, ids identities) error {
+// compile writes the image of a valid snapshot. slots is slotTables of it, since
+// tells when an address became active here, in age units.
+func compile(img *image, s dataplane.Snapshot, slots [][]int, own net.HardwareAddr, ids identities, since map[netip.Addr]uint32) error {
 	*img = image{}
 	copy(img.Own.Addr[:], own)
 	for i, mac := range s.Peers {
@@ -89,6 +90,7 @@ func compile(img *image, s dataplane.Snapshot, slots [][]int, own net.HardwareAd
 		v := &img.Vips[at]
 		v.Addr = uint32(keys[i])
 		v.Role = uint32(roles[s.VIPs[i].Role])
+		v.Since = since[s.VIPs[i].Addr]
 	})
 	if err != nil {
 		return err

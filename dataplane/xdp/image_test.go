@@ -70,7 +70,7 @@ func TestFullImage(t *testing.T) {
 	}
 	img := new(image)
 	begin := time.Now()
-	if err := compile(img, s, slots, ownMAC, table); err != nil {
+	if err := compile(img, s, slots, ownMAC, table, nil); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("compiled in %s", time.Since(begin))
@@ -179,7 +179,7 @@ func TestCompileIsDeterministic(t *testing.T) {
 	a, b := new(image), new(image)
 	b.Slots[5] = 9 // left over from another generation
 	for _, img := range []*image{a, b} {
-		if err := compile(img, s, slots, ownMAC, table); err != nil {
+		if err := compile(img, s, slots, ownMAC, table, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,7 +30,8 @@ type Plane struct {
 	fresh    bool        // there was no predecessor; until Open succeeds
 	ids      *idTable
 	scratch  *image
-	grace    chan struct{} // closed when nobody uses the idle half any more
+	since    map[netip.Addr]uint32 // of the active addresses: since when, in age units
+	grace    chan struct{}         // closed when nobody uses the idle half any more
 	closed   bool
 
 	leaseMu sync.Mutex   // taken after mu, if both are
@@ -206,7 +208,11 @@ func (p *Plane) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 	if err := p.giveIDs(s); err != nil {
 		return 0, err
 	}
-	if err := compile(p.scratch, s, slots, p.own, p.ids); err != nil {
+	since, err := p.activeSince(s)
+	if err != nil {
+		return 0, err
+	}
+	if err := compile(p.scratch, s, slots, p.own, p.ids, since); err != nil {
 		return 0, invalid("%v", err)
 	}
 
@@ -215,6 +221,7 @@ func (p *Plane) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 	p.scratch.Number = state.Generation[old].Number + 1
 	state.Generation[old^1] = *p.scratch
 	atomic.StoreUint32(&state.Active, old^1)
+	p.since = since
 	p.grace = make(chan struct{})
 	go passGrace(p.grace)
 	if p.deferred {
@@ -223,6 +230,27 @@ func (p *Plane) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 		}
 	}
 	return dataplane.Generation(p.scratch.Number), nil
+}
+
+// activeSince tells since when the active addresses of s are: those that were
+// active before keep their time.
+func (p *Plane) activeSince(s dataplane.Snapshot) (map[netip.Addr]uint32, error) {
+	now, err := p.jiffies()
+	if err != nil {
+		return nil, err
+	}
+	since := make(map[netip.Addr]uint32)
+	for _, v := range s.VIPs {
+		if v.Role != dataplane.Active {
+			continue
+		}
+		at, was := p.since[v.Addr]
+		if !was {
+			at = uint32(now >> p.kernel.aging.shift)
+		}
+		since[v.Addr] = at
+	}
+	return since, nil
 }
 
 // replacePredecessor puts our program and maps in the place of those that could
