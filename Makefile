@@ -1,0 +1,41 @@
+# Systole. `make demo` first; `make test` is the one test command.
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+TOOLS   := go tool -modfile=.ci/tools.mod
+
+.PHONY: build demo test test-deps bench generate lint deb clean
+.DEFAULT_GOAL := build
+
+build: ## the one static binary, build/systole
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o build/systole ./cmd/systole
+
+demo: build ## watch a pair of directors at work (root)
+	./build/systole demo $(ARGS)
+
+# Packages whose tests need the machine to themselves (they measure time) run
+# after the others, one at a time.
+test: test-deps build ## everything; as root, on Debian, nothing else is needed
+	go vet ./...
+	go test $$(go list ./... | grep -v -e '^systole/test/e2e' -e '^systole/cmd/systole/demo')
+	go test -count=1 -p 1 -timeout 8m ./cmd/systole/demo/... ./test/e2e/...
+
+test-deps: ## install, or name, what the tests need besides Go
+	@sh test/deps.sh
+
+bench: build ## ns per packet of the XDP program (root)
+	go test -run '^$$' -bench . -benchtime 1x ./test/bench
+
+generate: ## rebuild the committed BPF object (clang-19, llvm-19, libbpf-dev)
+	go generate ./...
+
+lint: ## gofmt, vet, staticcheck
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -d $$(git ls-files '*.go'); exit 1; }
+	go vet ./...
+	$(TOOLS) staticcheck ./...
+
+deb: build ## build/systole_*.deb
+	sh deploy/deb.sh build/systole '$(VERSION)'
+
+clean:
+	rm -rf build

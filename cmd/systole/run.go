@@ -1,0 +1,244 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"systole/control"
+	"systole/control/api"
+	"systole/control/config"
+	"systole/control/health"
+	"systole/control/neighbour"
+	"systole/control/vip"
+	"systole/hb"
+	"systole/hb/driver"
+	"systole/hb/identity"
+	"systole/hb/media"
+	_ "systole/hb/media/ucast"
+	"systole/hb/wire"
+)
+
+type runCmd struct {
+	File  string `short:"f" help:"Config file." default:"/etc/systole/systole.yaml" placeholder:"FILE"`
+	Node  string `help:"This director's name; default: node in the config, else the host name." placeholder:"NAME"`
+	Debug bool   `help:"Log more."`
+}
+
+func (c runCmd) Run(ctx context.Context) error {
+	level := slog.LevelInfo
+	if c.Debug {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	cfg, err := config.Load(c.File, c.Node)
+	if err != nil {
+		return err
+	}
+	d := daemon{cfg: cfg, log: log.With("node", cfg.Node)}
+	d.load = func() (*config.Config, error) { return config.Load(c.File, c.Node) }
+	return d.run(ctx)
+}
+
+// daemon is the director's parts, wired. It decides nothing.
+type daemon struct {
+	cfg  *config.Config
+	load func() (*config.Config, error)
+	log  *slog.Logger
+
+	planes    planes
+	lease     *control.Lease
+	heartbeat *driver.Driver
+	addresses *vip.Manager
+	checks    *health.Monitor
+	followed  *neighbour.Watcher
+	director  *control.Director
+}
+
+// run starts everything in the order that never leaves a half-made director
+// visible, and ends it in the reverse one. ctx cancelled asks for a hand-over
+// and a clean stop; a second signal skips the hand-over.
+func (d *daemon) run(ctx context.Context) (err error) {
+	socket, err := api.Listen(d.cfg.Control.Socket)
+	if err != nil {
+		return err // and nothing was touched: another director may be running
+	}
+	defer socket.Close()
+
+	d.addresses = vip.New(d.log, 3*d.cfg.Cluster.Keepalive)
+	defer d.addresses.Close()
+	// What an earlier daemon left after a crash goes before the first beat:
+	// the peer counts on it (takeover: "restarted and holds nothing").
+	if err := d.removeStale(); err != nil {
+		return err
+	}
+	if d.planes, err = openPlanes(d.cfg, d.log); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.planes.close()) }()
+
+	d.lease = control.NewLease(d.cfg.Cluster.Deadtime, d.planes.renew)
+	if err := d.makeHeartbeat(); err != nil {
+		return err
+	}
+	d.makeDirector()
+	return d.serve(ctx, socket)
+}
+
+// removeStale takes down virtual addresses that a dead daemon left behind.
+func (d *daemon) removeStale() error {
+	for _, g := range d.cfg.Groups {
+		for _, v := range g.VIPs {
+			a := vip.Addr{IP: v.Addr, PrefixLen: v.PrefixLen, Interface: v.Interface}
+			there, err := d.addresses.Present(a)
+			if err != nil {
+				return fmt.Errorf("group %s: %w", g.Name, err)
+			}
+			if !there {
+				continue
+			}
+			d.log.Warn("removing an address that an earlier daemon left behind", "group", g.Name, "address", v.Addr)
+			if err := d.addresses.Del(a); err != nil {
+				return fmt.Errorf("group %s: %w", g.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (d *daemon) makeHeartbeat() error {
+	c := d.cfg.Cluster
+	keys, err := wire.LoadAuthkeys(c.Authkeys)
+	if err != nil {
+		return err
+	}
+	id, err := identity.Load(c.StateDir, time.Now())
+	if err != nil {
+		return err
+	}
+	var names []string
+	var ms []media.Medium
+	for _, m := range c.Media {
+		spec := media.Spec{Interface: m.Interface, Port: m.Port}
+		for n, a := range m.Peers {
+			if n != d.cfg.Node {
+				spec.Peers = append(spec.Peers, netip.AddrPortFrom(a, m.Port))
+			}
+		}
+		medium, err := media.Open(m.Type, spec)
+		if err != nil {
+			return fmt.Errorf("medium %s %s: %w", m.Type, m.Interface, err)
+		}
+		names, ms = append(names, medium.Name()), append(ms, medium)
+	}
+	core, err := hb.New(hb.Config{
+		Node: d.cfg.Node, UUID: id.UUID, Generation: id.Generation, Nodes: c.Nodes,
+		Keepalive: c.Keepalive, Deadtime: c.Deadtime, Warntime: c.Warntime, Initdead: c.Initdead,
+		// The original asks for two seconds more in its first five: a director
+		// that dies then would be missed that much later.
+		StartGrace: -1,
+		Format:     wire.Both, Keys: keys, Media: names,
+	}, time.Now(), rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
+	if err != nil {
+		return err
+	}
+	d.heartbeat, err = driver.New(driver.Config{
+		Core: core, Media: ms, BeforeBeat: d.lease.BeforeBeat, Load: driver.LoadAverage,
+	})
+	return err
+}
+
+func (d *daemon) makeDirector() {
+	// The checks and the neighbours report to the director, which in turn
+	// tells them what to watch: it is made last and they are told by closure.
+	d.checks = health.New(d.log, func(r health.Result) { d.director.HealthChanged(r) })
+	d.followed = neighbour.New(d.log, func(u neighbour.Update) { d.director.NeighbourChanged(u) })
+	d.director = control.New(control.Options{
+		Config: d.cfg, Load: d.load, Version: version,
+		Planes: d.planes.open, Absent: d.planes.absent,
+		Cluster: d.heartbeat, Addresses: d.addresses, Neighbours: d.followed, Checks: d.checks,
+		Lease: d.lease, Log: d.log, Now: time.Now,
+	})
+}
+
+// serve runs all tasks until the director has stopped, or one of them fails.
+func (d *daemon) serve(ctx context.Context, socket listener) error {
+	metrics, err := listenMetrics(d.cfg.Metrics.Listen)
+	if err != nil {
+		return err
+	}
+	// Tasks outlive ctx: the hand-over at the end needs them all.
+	tasks, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, tasks := errgroup.WithContext(tasks)
+	g.Go(func() error { return api.Serve(tasks, socket, d.director, d.log) })
+	g.Go(func() error { return serveMetrics(tasks, metrics, d.director.Status, d.log) })
+	g.Go(func() error { return d.heartbeat.Run(tasks) })
+	g.Go(func() error { d.checks.Run(tasks); return nil })
+	g.Go(func() error { return d.followed.Run(tasks) })
+	g.Go(func() error { return d.signals(tasks) })
+	g.Go(func() error { return tellSystemd(tasks, d.director.Status, d.log) })
+	g.Go(func() error {
+		defer stop()
+		// A task that fails ends the director too, with a hand-over.
+		asked, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(tasks, cancel)()
+		err := d.director.Run(asked)
+		d.linger(tasks)
+		return err
+	})
+	return g.Wait()
+}
+
+// lingering is how long the heartbeat goes on after the director has stopped.
+const lingering = 2 * time.Second
+
+// linger goes on answering retransmission requests for a while: the peer must
+// not miss our last words (heartbeat-wire.md section 11).
+func (d *daemon) linger(ctx context.Context) {
+	alive := false
+	for _, p := range d.heartbeat.View().Peers {
+		alive = alive || p.Heard && p.Status != hb.Dead
+	}
+	if !alive || d.heartbeat.Stop() != nil {
+		return
+	}
+	select {
+	case <-time.After(lingering):
+	case <-ctx.Done():
+	}
+}
+
+// signals are the operator's: HUP reloads, a second INT or TERM stops waiting.
+func (d *daemon) signals(ctx context.Context) error {
+	ch := make(chan os.Signal, 4)
+	signal.Notify(ch, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
+	defer signal.Stop(ch)
+	stops := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case s := <-ch:
+			if s == syscall.SIGHUP {
+				notifyReloading()
+				_ = d.director.Reload(ctx) // logged and shown in status
+				notifyReady()
+				continue
+			}
+			if stops++; stops > 1 {
+				d.director.Kill()
+			}
+		}
+	}
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"systole/control"
+)
+
+type statusCmd struct {
+	JSON  bool          `help:"Print the documented, stable JSON form."`
+	Watch time.Duration `help:"Print again at this interval until interrupted." placeholder:"DURATION"`
+	socketFlag
+}
+
+// statusExit are the exit codes that monitoring plugins use.
+var statusExit = map[string]exitCode{"ok": 0, "degraded": 1, "critical": 2}
+
+func (c statusCmd) Run(ctx context.Context) error {
+	for {
+		s, err := c.get(ctx)
+		if err != nil {
+			return err
+		}
+		if c.Watch > 0 && !c.JSON && isTerminal(os.Stdout) {
+			fmt.Print("\033[H\033[2J")
+		}
+		if err := c.print(os.Stdout, s); err != nil {
+			return err
+		}
+		if c.Watch <= 0 {
+			if code := statusExit[s.Health]; code != 0 {
+				return code
+			}
+			return nil
+		}
+		select {
+		case <-time.After(c.Watch):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (c statusCmd) get(ctx context.Context) (*control.State, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return c.client().Status(ctx)
+}
+
+func (c statusCmd) print(w io.Writer, s *control.State) error {
+	if c.JSON {
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		return enc.Encode(s)
+	}
+	return writeStatus(w, s)
+}
+
+// writeStatus renders a State for people.
+func writeStatus(w io.Writer, s *control.State) error {
+	fmt.Fprintf(w, "%s is %s, holds %s: %s\n", s.Node, s.Role, s.Holds, s.Health)
+	for _, p := range s.Problems {
+		fmt.Fprintf(w, "  ! %s\n", p)
+	}
+	fmt.Fprintf(w, "systole %s, up %v; ownership %s, auto failback %s, lease %s\n\n",
+		s.Version, s.At.Sub(s.Started).Round(time.Second), s.Takeover.State, onOff(s.Takeover.AutoFailback), s.Lease)
+
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "NODE\tSTATUS\tLAST BEAT\tMEDIA")
+	for _, n := range s.Nodes {
+		if n.Self {
+			fmt.Fprintf(t, "%s\t%s\t(this one)\t\n", n.Name, n.Status)
+			continue
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", n.Name, n.Status, age(n.LastBeat), links(n.Links))
+	}
+	fmt.Fprintln(t, "\nGROUP\tROLE\tOWNER\tPREFERRED\tADDRESSES")
+	for _, g := range s.Groups {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", g.Name, g.Role, orDash(g.Owner), g.Preferred, addresses(g.VIPs))
+	}
+	fmt.Fprintln(t, "\nPLANE\tMODE\tINTERFACE\tGENERATION\tSTATE")
+	for _, p := range s.Planes {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\n", p.Name, orDash(p.Mode), orDash(p.Interface), p.Generation, planeState(p))
+	}
+	fmt.Fprintln(t, "\nSERVICE\tSTATE\tWEIGHT\tSCHEDULED\tACTIVE\tINACTIVE\tPACKETS\tWHY")
+	for _, svc := range s.Services {
+		fmt.Fprintf(t, "%s %s\t%s\t\t%d\t\t\t%d\t\n", svc.Service, svc.Scheduler, svc.State, svc.Counters.Connections, svc.Counters.Packets)
+		for _, r := range svc.Servers {
+			fmt.Fprintf(t, "  -> %s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\n", r.Address, serverState(r), weight(r),
+				r.Counters.Connections, r.Conns.Active, r.Conns.Inactive, r.Counters.Packets, r.Reason)
+		}
+	}
+	return t.Flush()
+}
+
+func onOff(b bool) string {
+	if b {
+		return "on"
+	}
+	return "off"
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func age(d time.Duration) string {
+	if d < 0 {
+		return "never"
+	}
+	return d.Round(time.Millisecond).String() + " ago"
+}
+
+func links(ls []control.LinkState) string {
+	out := make([]string, 0, len(ls))
+	for _, l := range ls {
+		word := "dead"
+		if l.Up {
+			word = "up"
+		}
+		out = append(out, l.Medium+" "+word)
+	}
+	return strings.Join(out, ", ")
+}
+
+func addresses(vs []control.VIPState) string {
+	out := make([]string, 0, len(vs))
+	for _, v := range vs {
+		where := ""
+		if v.Present {
+			where = " (here, " + v.Interface + ")"
+		}
+		out = append(out, v.Address+where)
+	}
+	return strings.Join(out, ", ")
+}
+
+func planeState(p control.PlaneState) string {
+	switch {
+	case p.Absent:
+		return "absent: " + p.Reason
+	case p.Error != "":
+		return "refused the last change: " + p.Error
+	case p.Reason != "":
+		return "in force (" + p.Reason + ")"
+	}
+	return "in force"
+}
+
+func serverState(r control.ServerState) string {
+	switch {
+	case r.Fallback:
+		return "fallback"
+	case r.Quiesced:
+		return r.Health + ", quiesced"
+	}
+	return r.Health
+}
+
+func weight(r control.ServerState) string {
+	if !r.InTable {
+		return "-"
+	}
+	return fmt.Sprint(r.Effective)
+}
+
+// isTerminal reports whether f is one.
+func isTerminal(f *os.File) bool {
+	st, err := f.Stat()
+	return err == nil && st.Mode()&os.ModeCharDevice != 0
+}
