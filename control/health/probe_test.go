@@ -131,7 +131,7 @@ func TestHTTP(t *testing.T) {
 		{"300", status(300), nil, "status 300, want 2xx"},
 		{"404", status(404), nil, "status 404, want 2xx"},
 		{"503", status(503), nil, "status 503, want 2xx"},
-		{"redirect", http.RedirectHandler("/login", 302).ServeHTTP, nil,
+		{"redirect", http.RedirectHandler("/login", http.StatusFound).ServeHTTP, nil,
 			`status 302, want 2xx: redirects are not followed, this one goes to "/login"`},
 		{"body", body("all ok here"), ok, ""},
 		{"wrong body", body("maintenance\n"), ok, `body does not match "ok" (got 12 bytes: "maintenance\n")`},

@@ -117,7 +117,6 @@ type sim struct {
 	parted     time.Time // last moment with a cut
 	falseDeath time.Time // a director was declared dead that serves
 	unowned    [2]time.Time
-	unforward  [2]time.Time
 	messages   int
 	failed     string
 	repaired   bool // no Acquire fails any more
@@ -173,8 +172,6 @@ func (s *sim) run(until time.Duration) {
 	}
 	s.now = end
 }
-
-func (s *sim) dist() time.Duration { return 100*time.Microsecond + rand.N(plain-100*time.Microsecond) }
 
 // --- process ---
 

@@ -2,7 +2,6 @@ package xdp
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"strings"
@@ -184,6 +183,6 @@ func TestCompileIsDeterministic(t *testing.T) {
 		}
 	}
 	if *a != *b {
-		t.Error(fmt.Sprint("two images of one snapshot differ"))
+		t.Error("two images of one snapshot differ")
 	}
 }

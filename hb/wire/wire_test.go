@@ -56,7 +56,8 @@ func TestMessageFields(t *testing.T) {
 			t.Error("New accepts a name without a value")
 		}
 	}()
-	New("status", "st")
+	odd := strings.Fields("st")
+	New("status", odd...)
 }
 
 func TestForms(t *testing.T) {

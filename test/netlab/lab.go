@@ -53,7 +53,6 @@ type Lab struct {
 	spaces    []*namespace
 	links     []link.Link
 	processes map[*process]struct{}
-	nextIndex int
 }
 
 // New makes an empty lab: the switch and no host. It first removes what a
