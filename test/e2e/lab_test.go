@@ -182,6 +182,17 @@ control: {socket: %s/systole.sock}
 	p.must(os.WriteFile(p.file(name), []byte(cfg), 0o600))
 }
 
+// replace changes a director's config file.
+func (p *pair) replace(name, old, with string) {
+	p.t.Helper()
+	b, err := os.ReadFile(p.file(name))
+	p.must(err)
+	if !strings.Contains(string(b), old) {
+		p.t.Fatalf("%q is not in the config", old)
+	}
+	p.must(os.WriteFile(p.file(name), []byte(strings.ReplaceAll(string(b), old, with)), 0o600))
+}
+
 func (p *pair) file(name string) string { return filepath.Join(p.daemons[name].dir, "systole.yaml") }
 
 // start runs a director's daemon.

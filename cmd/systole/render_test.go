@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"systole/control"
+	"systole/control/api"
+	"systole/dataplane"
+	"systole/dataplane/ipvs"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// sample is a director with something of everything.
+func sample() *control.State {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	return &control.State{
+		Node: "node1", Version: "1.0", Started: at.Add(-90 * time.Minute), At: at,
+		Health: "degraded", Problems: []string{
+			"service 192.168.145.101:80/tcp: real server 192.168.145.201: health check fails: status 503, want 2xx",
+			"link ucast eth1 to node2 is dead",
+		},
+		Role: "active", Holds: "local", Lease: "armed",
+		Takeover: control.TakeoverState{State: "stable", Standby: "idle", PeerSystole: true, AutoFailback: true},
+		Nodes: []control.NodeState{
+			{Name: "node1", Self: true, Status: "active", LastBeat: -1},
+			{Name: "node2", Status: "active", LastBeat: 43 * time.Millisecond, Links: []control.LinkState{
+				{Medium: "ucast eth0", Up: true}, {Medium: "ucast eth1"},
+			}},
+			{Name: "node3", Status: "init", LastBeat: -1},
+		},
+		Groups: []control.GroupState{
+			{Name: "web", Preferred: "node1", Owner: "node1", Role: "active", VIPs: []control.VIPState{{Address: "192.168.145.101/32", Interface: "eth0", Present: true}}},
+			{Name: "db", Preferred: "node2", Role: "standby", VIPs: []control.VIPState{{Address: "192.168.145.102/32", Interface: "eth0"}}},
+		},
+		Planes: []control.PlaneState{
+			{Info: dataplane.Info{Name: "xdp", Mode: "generic", Interface: "eth0", Reason: "the driver has no native XDP"}, Generation: 7},
+			{Info: dataplane.Info{Name: "ipvs", Reason: "this kernel has no IPVS"}, Absent: true},
+		},
+		Services: []control.ServiceState{
+			{
+				Service: "192.168.145.101:80/tcp", Scheduler: "rr", State: "up", Counters: dataplane.Counters{Packets: 1200, Connections: 100},
+				Servers: []control.ServerState{
+					{Address: "192.168.145.200", Weight: 1, Effective: 1, InTable: true, Health: "up", Counters: dataplane.Counters{Packets: 700, Connections: 60}, Conns: dataplane.Conns{Active: 3, Inactive: 40}},
+					{Address: "192.168.145.201", Weight: 1, Health: "down", Reason: "health check fails: status 503, want 2xx", Counters: dataplane.Counters{Packets: 500, Connections: 40}},
+					{Address: "192.168.145.202", Fallback: true, Health: "unknown", Reason: "fallback: not needed"},
+				},
+			},
+			{Service: "192.168.145.101:53/udp", Scheduler: "wrr", State: "empty", Servers: []control.ServerState{
+				{Address: "192.168.145.200", Weight: 5, InTable: true, Health: "up", Quiesced: true, Reason: "quiesced by the operator"},
+			}},
+		},
+		FlowTableSize: 4096,
+	}
+}
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := "testdata/" + name
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), string(got)); d != "" {
+		t.Errorf("%s (-want +got):\n%s", path, d)
+	}
+}
+
+func TestStatusForPeople(t *testing.T) {
+	var b bytes.Buffer
+	if err := writeStatus(&b, sample()); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "status.txt", b.Bytes())
+}
+
+// The JSON form is a promise to programs: a change here is a change of it.
+func TestStatusForPrograms(t *testing.T) {
+	var b bytes.Buffer
+	if err := (statusCmd{JSON: true}).print(&b, sample()); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "status.json", b.Bytes())
+}
+
+func TestTableInIpvsadmsForm(t *testing.T) {
+	table, err := ipvsTable(sample())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := ipvs.List(&b, table); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "ipvs.txt", b.Bytes())
+	for _, bad := range []func(*control.State){
+		func(s *control.State) { s.Services[0].Service = "web" },
+		func(s *control.State) { s.Services[0].Servers[0].Address = "server1" },
+	} {
+		s := sample()
+		bad(s)
+		if _, err := ipvsTable(s); err == nil {
+			t.Error("an answer of another version was understood")
+		}
+	}
+}
+
+func TestHandoverIsSeenToBeDone(t *testing.T) {
+	for _, tt := range []struct {
+		holds, class       string
+		released, acquired bool
+	}{
+		{"none", "all", true, false}, {"local", "all", false, false}, {"all", "all", false, true},
+		{"foreign", "local", true, false}, {"local", "local", false, true}, {"all", "local", false, true},
+		{"none", "foreign", true, false}, {"foreign", "foreign", false, true},
+	} {
+		s := &control.State{Holds: tt.holds}
+		if released(s, tt.class) != tt.released || acquired(s, tt.class) != tt.acquired {
+			t.Errorf("holding %s, asked for %s: released %v, acquired %v", tt.holds, tt.class, released(s, tt.class), acquired(s, tt.class))
+		}
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want int
+	}{
+		{nil, 0}, {exitCode(2), 2}, {context.Canceled, 130}, {errors.New("x"), 1},
+		{fmt.Errorf("status: %w", api.ErrNotRunning), 3},
+	} {
+		if got := exit(tt.err); got != tt.want {
+			t.Errorf("%v: exit %d, want %d", tt.err, got, tt.want)
+		}
+	}
+}
