@@ -268,8 +268,15 @@ func (d *Director) applyTo(i int, p dataplane.Plane) error {
 	return nil
 }
 
+// drainGrace is how long we forward for an address after the peer has announced
+// it: twice as long as the burst of its announcements (package vip).
+const drainGrace = time.Second
+
 func takeoverConfig(c *config.Config) takeover.Config {
-	t := takeover.Config{Node: c.Node, AutoFailback: c.Cluster.AutoFailback, Keepalive: c.Cluster.Keepalive}
+	t := takeover.Config{
+		Node: c.Node, AutoFailback: c.Cluster.AutoFailback,
+		Keepalive: c.Cluster.Keepalive, DrainGrace: drainGrace,
+	}
 	for _, ck := range checkTargets(c) {
 		t.FailbackDelay = max(t.FailbackDelay, ck.Interval+ck.Timeout)
 	}

@@ -2,9 +2,7 @@
 # Build the Debian package: deb.sh BINARY VERSION
 set -eu
 bin=$1
-# A Debian version begins with a digit.
-ver=$(printf %s "$2" | sed 's/^v//; s/-/+/g')
-case $ver in [0-9]*) ;; *) ver="0~$ver" ;; esac
+case $2 in v[0-9]*) ver=$(printf %s "${2#v}" | sed 's/-/+/g') ;; *) ver="0~$(printf %s "$2" | sed 's/-/+/g')" ;; esac
 arch=$(dpkg --print-architecture)
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
