@@ -30,7 +30,7 @@ type cli struct {
 	Standby standbyCmd `cmd:"" help:"Hand resource groups to the peer; no connection is lost."`
 
 	Takeover takeoverCmd `cmd:"" help:"Take resource groups from the peer; no connection is lost."`
-	Quiesce  quiesceCmd  `cmd:"" help:"Take a real server out of rotation; its connections stay."`
+	Quiesce  quiesceCmd  `cmd:"" help:"Take a real server out of rotation on this director, until resume or restart; its connections stay."`
 	Resume   resumeCmd   `cmd:"" help:"Put a quiesced real server back into rotation."`
 	Reload   reloadCmd   `cmd:"" help:"Read the config again; a bad one changes nothing."`
 

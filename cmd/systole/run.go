@@ -78,13 +78,14 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	defer d.addresses.Close()
 	// What an earlier daemon left after a crash goes before the first beat:
 	// the peer counts on it (takeover: "restarted and holds nothing").
-	if err := d.removeStale(); err != nil {
+	if err := d.removeAddresses("left behind by an earlier daemon"); err != nil {
 		return err
 	}
 	if d.planes, err = openPlanes(d.cfg, d.log); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.planes.close()) }()
+	// However it ends: no address stays where no plane forwards for it.
+	defer func() { err = errors.Join(err, d.removeAddresses("still here at the end"), d.planes.close()) }()
 
 	d.lease = control.NewLease(d.cfg.Cluster.Deadtime, d.planes.renew)
 	if err := d.makeHeartbeat(); err != nil {
@@ -94,8 +95,8 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	return d.serve(ctx, socket)
 }
 
-// removeStale takes down virtual addresses that a dead daemon left behind.
-func (d *daemon) removeStale() error {
+// removeAddresses takes down all virtual addresses that are on this machine.
+func (d *daemon) removeAddresses(why string) error {
 	for _, g := range d.cfg.Groups {
 		for _, v := range g.VIPs {
 			a := vip.Addr{IP: v.Addr, PrefixLen: v.PrefixLen, Interface: v.Interface}
@@ -106,7 +107,7 @@ func (d *daemon) removeStale() error {
 			if !there {
 				continue
 			}
-			d.log.Warn("removing an address that an earlier daemon left behind", "group", g.Name, "address", v.Addr)
+			d.log.Warn("removing a virtual address", "group", g.Name, "address", v.Addr, "why", why)
 			if err := d.addresses.Del(a); err != nil {
 				return fmt.Errorf("group %s: %w", g.Name, err)
 			}
