@@ -79,14 +79,9 @@ func (n *announcer) again(iface, why string) {
 func (n *announcer) settled(an *announcement, round int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if an.round != round {
-		return
+	if n.stands(an, round) {
+		n.start(an)
 	}
-	if !n.stillOurs(an) {
-		n.forget(an.addr.key())
-		return
-	}
-	n.start(an)
 }
 
 // stop ends a's announcements. None is under way when it returns.
@@ -142,19 +137,27 @@ func (n *announcer) wait(an *announcement) {
 	an.timer = time.AfterFunc(d, func() { n.due(an, round) })
 }
 
-// due is a timer's end. The timer may have been stopped too late.
+// due is the time for a repeat.
 func (n *announcer) due(an *announcement, round int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.stands(an, round) {
+		n.pair(an)
+		n.wait(an)
+	}
+}
+
+// stands tells whether a timer that has run out still means something: it may
+// have been stopped too late, and the address may have gone.
+func (n *announcer) stands(an *announcement, round int) bool {
 	if an.round != round {
-		return
+		return false
 	}
 	if !n.stillOurs(an) {
 		n.forget(an.addr.key())
-		return
+		return false
 	}
-	n.pair(an)
-	n.wait(an)
+	return true
 }
 
 // stillOurs guards repeats: an address that an operator or a crash handler
