@@ -76,9 +76,19 @@ func eventOf(u netlink.NeighUpdate) (event, bool) {
 	return ev, true
 }
 
-// subscription delivers the kernel's neighbour table, then its changes.
+// carrierOf reads a message about an interface: up is with a carrier, not only
+// switched on. False if it is about something else: bridges send messages of
+// their own family about their ports.
+func carrierOf(u netlink.LinkUpdate) (ifindex int, up, ok bool) {
+	const live = unix.IFF_UP | unix.IFF_RUNNING
+	return int(u.Index), u.Header.Type == unix.RTM_NEWLINK && u.Flags&live == live, u.Family == unix.AF_UNSPEC
+}
+
+// subscription delivers the kernel's neighbours and interfaces as they are,
+// then their changes.
 type subscription struct {
 	updates chan netlink.NeighUpdate // closed when messages were lost
+	links   chan netlink.LinkUpdate  // closed when messages were lost
 	broken  chan struct{}            // readable when the table must be read again
 	stop    chan struct{}
 }
@@ -86,6 +96,7 @@ type subscription struct {
 func newSubscription() *subscription {
 	return &subscription{
 		updates: make(chan netlink.NeighUpdate),
+		links:   make(chan netlink.LinkUpdate),
 		broken:  make(chan struct{}, 1),
 		stop:    make(chan struct{}),
 	}
@@ -93,27 +104,37 @@ func newSubscription() *subscription {
 
 func subscribe() (*subscription, error) {
 	s := newSubscription()
+	// Whatever went wrong (an overrun, a listing disturbed by a change, a
+	// message that cannot be read) something may be missing.
+	failed := func(error) {
+		select {
+		case s.broken <- struct{}{}:
+		default:
+		}
+	}
 	err := netlink.NeighSubscribeWithOptions(s.updates, s.stop, netlink.NeighSubscribeOptions{
-		ListExisting: true,
-		// Whatever went wrong (an overrun, a listing disturbed by a change,
-		// a message that cannot be read) something may be missing.
-		ErrorCallback: func(error) {
-			select {
-			case s.broken <- struct{}{}:
-			default:
-			}
-		},
+		ListExisting: true, ErrorCallback: failed,
 	})
 	if err != nil {
 		close(s.stop)
 		return nil, fmt.Errorf("subscribing to neighbour messages: %w", err)
 	}
+	err = netlink.LinkSubscribeWithOptions(s.links, s.stop, netlink.LinkSubscribeOptions{
+		ListExisting: true, ErrorCallback: failed,
+	})
+	if err != nil {
+		close(s.links)
+		s.close()
+		return nil, fmt.Errorf("subscribing to link messages: %w", err)
+	}
 	return s, nil
 }
 
-// close ends the subscription's goroutine, which may be waiting to deliver.
+// close ends the subscription's goroutines, which may be waiting to deliver.
 func (s *subscription) close() {
 	close(s.stop)
 	for range s.updates {
+	}
+	for range s.links {
 	}
 }

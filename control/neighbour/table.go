@@ -12,6 +12,15 @@ import (
 const (
 	retry   = 1 * time.Second  // while unknown or in doubt
 	refresh = 30 * time.Second // while known
+	// rush is how long an address is asked for every pace after it became
+	// unknown or in doubt, or after its interface came up. A switch port that
+	// begins to forward later than that (spanning tree) is met by retry.
+	rush = 5 * time.Second
+	pace = 50 * time.Millisecond
+	// share is the part of a second that each address in a hurry costs: many
+	// are asked less often, about 250 in a second in all, as a request is a
+	// broadcast that every machine on the LAN must look at.
+	share = 4 * time.Millisecond
 	// giveUp ends a doubt whose end the kernel never told: it sends three
 	// requests a second apart by default.
 	giveUp = 5 * time.Second
@@ -61,7 +70,10 @@ type table struct {
 	// seen mirrors the entries with a MAC address in the kernel's table:
 	// asking for one of those brings no message.
 	seen    map[place]net.HardwareAddr
+	up      map[int]bool // interfaces by index: up and with a carrier
+	hurried int          // addresses in a hurry when due was last called
 	refresh time.Duration
+	rush    time.Duration
 }
 
 type entry struct {
@@ -70,10 +82,20 @@ type entry struct {
 	why   string           // last reason reported
 	doubt time.Time        // since when the kernel no longer confirms mac; zero: it does
 	askAt time.Time
+	last  time.Time // when it was asked for
+	// The hurry: from begin to end it is asked for often, with requests of
+	// our own. Both zero: none.
+	begin, end time.Time
 }
 
 func newTable() *table {
-	return &table{entries: make(map[netip.Addr]*entry), seen: make(map[place]net.HardwareAddr), refresh: refresh}
+	return &table{
+		entries: make(map[netip.Addr]*entry),
+		seen:    make(map[place]net.HardwareAddr),
+		up:      make(map[int]bool),
+		refresh: refresh,
+		rush:    rush,
+	}
 }
 
 // set makes addrs the addresses wanted. What is known about one that stays is
@@ -91,10 +113,15 @@ func (t *table) set(addrs []netip.Addr, now time.Time) {
 	t.entries = want
 }
 
-// due are the addresses to ask the kernel for now.
+// due are the addresses to ask the kernel for now. Its count of those in a
+// hurry sets their pace until the next call.
 func (t *table) due(now time.Time) []netip.Addr {
 	var out []netip.Addr
+	t.hurried = 0
 	for a, e := range t.entries {
+		if e.end.After(now) {
+			t.hurried++
+		}
 		if !e.askAt.After(now) {
 			out = append(out, a)
 		}
@@ -114,6 +141,17 @@ func (t *table) next() time.Time {
 	return at
 }
 
+// insist tells whether addr, which is due and reached by p, wants a request of
+// our own besides: the kernel repeats its own only every retrans_time (1 s),
+// however often it is asked to resolve.
+func (t *table) insist(addr netip.Addr, p path, now time.Time) bool {
+	e := t.entries[addr]
+	if _, known := t.seen[place{p.ifindex, addr}]; known || e == nil || p.why != "" || t.down(p.ifindex) {
+		return false
+	}
+	return !now.Before(e.begin) && now.Before(e.end)
+}
+
 // asked notes that the kernel was asked to resolve addr by p, or that p says
 // why it cannot be.
 func (t *table) asked(addr netip.Addr, p path, now time.Time) []Update {
@@ -122,8 +160,14 @@ func (t *table) asked(addr netip.Addr, p path, now time.Time) []Update {
 		return nil
 	}
 	moved := e.path.ifindex != p.ifindex
-	e.path = p
+	if p.why == "" && (moved || e.path.why != "") {
+		t.hurry(e, now)
+	}
+	e.path, e.last = p, now
 	e.askAt = now.Add(retry)
+	if e.end.After(now) && !t.down(p.ifindex) {
+		e.askAt = now.Add(t.pause())
+	}
 	if p.why != "" {
 		return e.lose(addr, p.why)
 	}
@@ -154,24 +198,25 @@ func (t *table) hear(ev event, now time.Time) []Update {
 	if e == nil || e.path.ifindex != ev.ifindex || e.path.why != "" {
 		return nil
 	}
-	sure := e.mac != nil && e.doubt.IsZero()
+	sure := e.sure()
 	switch ev.fate {
 	case resolved:
 		return t.learn(ev.addr, e, ev.mac, now)
 	case resolving:
 		if sure {
-			e.doubt, e.askAt = now, now.Add(retry)
+			t.suspect(e, now)
+			e.askAt = now.Add(t.pause()) // it asks already
 		}
 	case gone:
 		if sure {
-			e.doubt, e.askAt = now, now
+			t.suspect(e, now)
 		}
 	case failed:
 		// The kernel confirms by asking the old MAC address alone. The
 		// server may have a new one, so everybody is asked before it is
 		// given up.
 		if sure {
-			e.doubt, e.askAt = now, now
+			t.suspect(e, now)
 			return nil
 		}
 		return e.lose(ev.addr, silence(e.path))
@@ -179,16 +224,74 @@ func (t *table) hear(ev event, now time.Time) []Update {
 	return nil
 }
 
-// forget drops the mirror, before the kernel's table is listed anew because
-// messages were lost, and makes everything due.
-func (t *table) forget(now time.Time) {
-	clear(t.seen)
+// carrier takes the state of an interface. When one comes up (or is first
+// heard of) there is a hurry for all that is not known on it, and for what no
+// interface led to. The kernel forgets the neighbours of an interface that
+// loses its carrier, and what it asks when the carrier is back may be lost:
+// the switch port does not forward yet.
+func (t *table) carrier(ifindex int, up bool, now time.Time) {
+	was := t.up[ifindex]
+	t.up[ifindex] = up
+	if !up || was {
+		return
+	}
 	for _, e := range t.entries {
-		e.askAt = now
+		if e.sure() || e.path.why == "" && e.path.ifindex != ifindex {
+			continue
+		}
+		t.hurry(e, now)
+		e.begin = now // the kernel may be in the midst of a second's silence
+		e.askAt = t.soon(e, now)
 	}
 }
 
+// remove takes the end of an interface.
+func (t *table) remove(ifindex int) { delete(t.up, ifindex) }
+
+func (t *table) down(ifindex int) bool {
+	up, known := t.up[ifindex]
+	return known && !up
+}
+
+// forget drops the mirror, before the kernel's tables are listed anew because
+// messages were lost, and makes everything due.
+func (t *table) forget(now time.Time) {
+	clear(t.seen)
+	clear(t.up)
+	for _, e := range t.entries {
+		e.askAt = t.soon(e, now)
+	}
+}
+
+// pause is the time between two requests for an address in a hurry.
+func (t *table) pause() time.Duration {
+	return min(max(pace, time.Duration(t.hurried)*share), retry)
+}
+
+// soon is now, or a pause after e was last asked for.
+func (t *table) soon(e *entry, now time.Time) time.Time {
+	if at := e.last.Add(t.pause()); at.After(now) {
+		return at
+	}
+	return now
+}
+
+// hurry begins one. The first request is the kernel's own.
+func (t *table) hurry(e *entry, now time.Time) {
+	e.begin, e.end = now.Add(t.pause()), now.Add(t.rush)
+}
+
+// suspect notes that the kernel no longer confirms what is known.
+func (t *table) suspect(e *entry, now time.Time) {
+	e.doubt = now
+	t.hurry(e, now)
+	e.askAt = t.soon(e, now)
+}
+
+func (e *entry) sure() bool { return e.mac != nil && e.doubt.IsZero() }
+
 func (t *table) learn(addr netip.Addr, e *entry, mac net.HardwareAddr, now time.Time) []Update {
+	e.begin, e.end = time.Time{}, time.Time{}
 	if len(mac) != 6 || bytes.Equal(mac, make([]byte, 6)) {
 		e.askAt = now.Add(retry)
 		return e.lose(addr, e.path.iface+" has no Ethernet addresses: gate (DR) needs an Ethernet LAN")

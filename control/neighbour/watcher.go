@@ -25,6 +25,7 @@ type Watcher struct {
 	// Replaced by tests.
 	subscribe func() (*subscription, error)
 	refresh   time.Duration
+	rush      time.Duration
 }
 
 // New returns a watcher that tells report what it learns. report is called
@@ -35,6 +36,7 @@ func New(log *slog.Logger, report func(Update)) *Watcher {
 		changed:   make(chan struct{}, 1),
 		subscribe: subscribe,
 		refresh:   refresh,
+		rush:      rush,
 	}
 }
 
@@ -69,12 +71,14 @@ func (w *Watcher) Run(ctx context.Context) error {
 		}
 	}()
 	since := time.Now()
+	arp := newRequester(h, w.log)
+	defer arp.close()
 
 	t := newTable()
-	t.refresh = w.refresh
+	t.refresh, t.rush = w.refresh, w.rush
 	t.set(w.want(), since)
 	for {
-		w.ask(h, t)
+		w.ask(h, arp, t)
 		timer := time.NewTimer(wait(t.next(), time.Now()))
 		var lost bool
 		select {
@@ -87,6 +91,15 @@ func (w *Watcher) Run(ctx context.Context) error {
 			if ev, mine := eventOf(u); ok && mine {
 				w.tell(t.hear(ev, time.Now()))
 			}
+		case u, ok := <-sub.links:
+			lost = !ok
+			if ifindex, up, mine := carrierOf(u); ok && mine {
+				t.carrier(ifindex, up, time.Now())
+				if u.Header.Type == unix.RTM_DELLINK {
+					t.remove(ifindex)
+					arp.drop(ifindex)
+				}
+			}
 		case <-sub.broken:
 			lost = true
 		case <-timer.C:
@@ -95,7 +108,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		if !lost {
 			continue
 		}
-		w.log.Warn("neighbour messages were lost: reading the table again")
+		w.log.Warn("neighbour or link messages were lost: reading the tables again")
 		sub.close()
 		if sub = w.again(ctx, time.Since(since)); sub == nil {
 			return nil
@@ -118,7 +131,7 @@ func (w *Watcher) again(ctx context.Context, lasted time.Duration) *subscription
 		if err == nil {
 			return sub
 		}
-		w.log.Warn("cannot follow the neighbour table", "error", err)
+		w.log.Warn("cannot follow the neighbours", "error", err)
 	}
 }
 
@@ -135,8 +148,10 @@ func (w *Watcher) tell(us []Update) {
 	}
 }
 
-// ask has the kernel resolve what is due.
-func (w *Watcher) ask(h *netlink.Handle, t *table) {
+// ask has the kernel resolve what is due, and asks the LAN itself for what is
+// in a hurry. The kernel must come first: it takes an answer only for an entry
+// that it has (net/ipv4/arp.c, arp_process).
+func (w *Watcher) ask(h *netlink.Handle, arp *requester, t *table) {
 	now := time.Now()
 	for _, a := range t.due(now) {
 		p := lookup(h, a)
@@ -144,6 +159,9 @@ func (w *Watcher) ask(h *netlink.Handle, t *table) {
 			if err := use(h, a, p.ifindex); err != nil {
 				p.why = fmt.Sprintf("the kernel does not resolve it on %s: %v", p.iface, err)
 			}
+		}
+		if t.insist(a, p, now) {
+			arp.request(a, p)
 		}
 		w.tell(t.asked(a, p, now))
 	}

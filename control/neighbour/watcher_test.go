@@ -220,8 +220,9 @@ func TestOverrun(t *testing.T) {
 	l := newLAN(t)
 	server := l.host(t, "port1", "192.168.145.11/24")
 	for name, overrun := range map[string]func(*subscription){
-		"closed": func(s *subscription) { close(s.updates) },
-		"broken": func(s *subscription) { s.broken <- struct{}{}; <-s.stop; close(s.updates) },
+		"neighbours closed": func(s *subscription) { close(s.updates); <-s.stop; close(s.links) },
+		"links closed":      func(s *subscription) { close(s.links); <-s.stop; close(s.updates) },
+		"broken":            func(s *subscription) { s.broken <- struct{}{}; <-s.stop; close(s.updates); close(s.links) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := New(quiet(), nil)
