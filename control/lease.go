@@ -15,9 +15,10 @@ import (
 //
 // Why there are not two owners after a crash: the peer's patience runs from the
 // moment a beat arrives, for the dead time; ours runs from before that beat was
-// sent, for a tenth less. When we stop beating, for whatever reason, our data
-// plane has stopped before the peer takes over. The tenth covers the way of the
-// beat over the network.
+// sent, for a tenth less (half a second at most). When we stop beating, for
+// whatever reason, our data plane has stopped before the peer takes over. The
+// margin is for a beat that leaves just before the lease ends: it must arrive
+// before the peer's patience does.
 type Lease struct {
 	deadtime time.Duration
 	renew    func(time.Duration) error // the data planes'
@@ -56,8 +57,13 @@ func NewLease(deadtime time.Duration, renew func(time.Duration) error) *Lease {
 	return &Lease{deadtime: deadtime, renew: renew, lapsed: make(chan struct{}, 1)}
 }
 
+// maxMargin bounds what is kept of the dead time for a late beat's way: half a
+// second, by which an old heartbeat node may read it late
+// (heartbeat-behaviour.md section 4.1). Clients wait that long after a crash.
+const maxMargin = 500 * time.Millisecond
+
 // Term is how long one renewal lasts.
-func (l *Lease) Term() time.Duration { return l.deadtime - l.deadtime/10 }
+func (l *Lease) Term() time.Duration { return l.deadtime - min(l.deadtime/10, maxMargin) }
 
 // Lapsed is signalled when an armed lease turned out to have ended.
 func (l *Lease) Lapsed() <-chan struct{} { return l.lapsed }

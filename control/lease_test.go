@@ -113,6 +113,18 @@ func TestLeaseOfAStuckLoop(t *testing.T) {
 	}
 }
 
+func TestLeaseTerm(t *testing.T) {
+	for deadtime, want := range map[time.Duration]time.Duration{
+		30 * time.Millisecond:  27 * time.Millisecond,
+		300 * time.Millisecond: 270 * time.Millisecond,
+		30 * time.Second:       29500 * time.Millisecond,
+	} {
+		if got := NewLease(deadtime, nil).Term(); got != want {
+			t.Errorf("deadtime %v: a renewal lasts %v, want %v", deadtime, got, want)
+		}
+	}
+}
+
 func TestLeaseModes(t *testing.T) {
 	l, p, after := newTestLease()
 	if !l.BeforeBeat(p.now) {
