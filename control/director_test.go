@@ -29,9 +29,11 @@ type world struct {
 	did    []string
 	table  dataplane.Snapshot
 	refuse error // of Apply
-	addErr error // of Add
-	here   map[netip.Addr]bool
-	sent   []string
+
+	leaseless bool
+	addErr    error // of Add
+	here      map[netip.Addr]bool
+	sent      []string
 
 	events  chan hb.Event
 	peer    hb.PeerView
@@ -57,7 +59,7 @@ func (w *world) take() string {
 
 // plane
 
-func (w *world) Info() dataplane.Info { return dataplane.Info{Name: "fake", Lease: true} }
+func (w *world) Info() dataplane.Info { return dataplane.Info{Name: "fake", Lease: !w.leaseless} }
 func (w *world) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -126,9 +128,12 @@ func (f fakeChecks) Set(t map[health.ID]health.Check) { f.targets = maps.Clone(t
 
 // startDirector runs a director in a bubble of virtual time; both servers are
 // healthy and known.
-func startDirector(t *testing.T) (*world, *Director, context.CancelFunc) {
+func startDirector(t *testing.T, prepare ...func(*world)) (*world, *Director, context.CancelFunc) {
 	t.Helper()
 	w := &world{events: make(chan hb.Event, 64), here: map[netip.Addr]bool{}}
+	for _, f := range prepare {
+		f(w)
+	}
 	w.next = testConfig()
 	d := New(Options{
 		Config: testConfig(), Load: func() (*config.Config, error) { return w.next, w.loadErr }, Version: "test",
@@ -386,6 +391,17 @@ func TestAnAddressThatCannotBeAddedIsNotClaimed(t *testing.T) {
 		found := slices.ContainsFunc(s.Events, func(e EventState) bool { return strings.Contains(e.Text, "no such interface") })
 		if s.Role == "active" || !found {
 			t.Errorf("role %s, events %v", s.Role, s.Events)
+		}
+	})
+}
+
+func TestAPlaneWithoutLeaseIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, d, _ := startDirector(t, func(w *world) { w.leaseless = true })
+		w.alone()
+		s := status(t, d)
+		if s.Lease != "none" || !slices.ContainsFunc(s.Problems, func(p string) bool { return strings.Contains(p, "keeps a lease") }) {
+			t.Errorf("lease %s, problems %q", s.Lease, s.Problems)
 		}
 	})
 }

@@ -23,7 +23,7 @@ type State struct {
 
 	Role     string        `json:"role"`  // "active", "standby"
 	Holds    string        `json:"holds"` // heartbeat's word: "none", "local", "foreign", "all"
-	Lease    string        `json:"lease"` // "armed", "unlimited", "suspended", "ended"
+	Lease    string        `json:"lease"` // "armed", "unlimited", "suspended", "ended"; "none": no plane keeps one
 	Takeover TakeoverState `json:"takeover"`
 
 	Nodes    []NodeState    `json:"nodes"`

@@ -67,6 +67,9 @@ func (d *Director) state() *State {
 		Planes: append(slices.Clone(d.planes), d.Absent...),
 		Config: d.conf, Flows: -1, Events: slices.Clone(d.events.ring), Problems: []string{},
 	}
+	if !slices.ContainsFunc(d.planes, func(p PlaneState) bool { return p.Lease }) {
+		s.Lease = noLease
+	}
 	s.Nodes = d.nodeStates()
 	for i := range d.cfg.Groups {
 		s.Groups = append(s.Groups, d.groupState(&d.cfg.Groups[i], view.OtherHeld))
@@ -158,6 +161,9 @@ func (d *Director) serviceState(c *config.Service) ServiceState {
 	return ss
 }
 
+// noLease is the lease of a director whose data planes cannot end by themselves.
+const noLease = "none"
+
 // problem is something an operator should know, and how bad it is.
 type problem struct {
 	critical bool
@@ -186,6 +192,9 @@ func (s *State) judge(leaseErr error) {
 	}
 	if leaseErr != nil {
 		add(true, "lease: %v", leaseErr)
+	}
+	if s.Lease == noLease && len(s.Nodes) > 1 {
+		add(false, "no data plane here keeps a lease: if this daemon crashes, its kernel goes on answering beside the peer")
 	}
 	if s.Lease == LeaseSuspended.String() {
 		add(true, "the lease ended while the daemon was stalled; asking the peer who owns what")
