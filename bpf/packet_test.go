@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
-	"os"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -15,6 +14,7 @@ import (
 	"systole/dataplane"
 	"systole/dataplane/planetest"
 	"systole/dataplane/xdp"
+	"systole/test/need"
 )
 
 // Verdicts of XDP, from linux/bpf.h.
@@ -86,22 +86,9 @@ func snapshot(changed bool) dataplane.Snapshot {
 	return s
 }
 
-// needKernel skips a test that needs root and BPF, or fails where CI promised
-// both.
-func needKernel(t testing.TB) {
-	t.Helper()
-	if os.Getuid() == 0 {
-		return
-	}
-	if os.Getenv("SYSTOLE_CI") == "1" {
-		t.Fatal("needs root: BPF programs")
-	}
-	t.Skip("needs root: BPF programs")
-}
-
 func load(t testing.TB) *xdp.Plane {
 	t.Helper()
-	needKernel(t)
+	need.Root(t, "BPF programs")
 	p, err := xdp.Load(xdp.Config{Flows: 1024}, own)
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +173,7 @@ func ipv6(t testing.TB) []byte {
 // `before` makes under snapshot(false) with a lease; then snapshot(true) is in
 // force.
 func TestPackets(t *testing.T) {
-	needKernel(t)
+	need.Root(t, "BPF programs")
 	syn := tcp(active, plain, "S")
 	tests := []struct {
 		description string
@@ -354,7 +341,7 @@ func TestPackets(t *testing.T) {
 // FuzzPacket holds the program to its promises on arbitrary bytes: a packet
 // that passes is untouched, and of one that is sent only the MACs change.
 func FuzzPacket(f *testing.F) {
-	needKernel(f)
+	need.Root(f, "BPF programs")
 	p := load(f)
 	if _, err := p.Apply(snapshot(true)); err != nil {
 		f.Fatal(err)

@@ -4,21 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"systole/control"
 	"systole/control/api"
 	"systole/dataplane"
 	"systole/dataplane/ipvs"
+	"systole/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 // sample is a director with something of everything.
 func sample() *control.State {
@@ -63,29 +58,12 @@ func sample() *control.State {
 	}
 }
 
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := "testdata/" + name
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), string(got)); d != "" {
-		t.Errorf("%s (-want +got):\n%s", path, d)
-	}
-}
-
 func TestStatusForPeople(t *testing.T) {
 	var b bytes.Buffer
 	if err := writeStatus(&b, sample()); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "status.txt", b.Bytes())
+	golden.Check(t, "status.txt", b.Bytes())
 }
 
 // The JSON form is a promise to programs: a change here is a change of it.
@@ -94,7 +72,7 @@ func TestStatusForPrograms(t *testing.T) {
 	if err := (statusCmd{JSON: true}).print(&b, sample()); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "status.json", b.Bytes())
+	golden.Check(t, "status.json", b.Bytes())
 }
 
 func TestTableInIpvsadmsForm(t *testing.T) {
@@ -106,7 +84,7 @@ func TestTableInIpvsadmsForm(t *testing.T) {
 	if err := ipvs.List(&b, table); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "ipvs.txt", b.Bytes())
+	golden.Check(t, "ipvs.txt", b.Bytes())
 	for _, bad := range []func(*control.State){
 		func(s *control.State) { s.Services[0].Service = "web" },
 		func(s *control.State) { s.Services[0].Servers[0].Address = "server1" },

@@ -7,6 +7,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"systole/test/netlab/selflan"
 )
 
 // A cable is cut and plugged, and the switch port forwards only a while after
@@ -38,10 +40,10 @@ func TestCableCutAndPlugged(t *testing.T) {
 // director arrives at its peer.
 func cutAndPlug(t *testing.T, rush, deaf time.Duration) (took time.Duration) {
 	t.Run("", func(t *testing.T) {
-		l := newLAN(t)
-		peer := l.host(t, "port1", "192.168.145.3/24")
+		l := selflan.New(t)
+		peer := l.Host(t, "port1", "192.168.145.3/24")
 		var in *net.UDPConn
-		peer.do(t, func() (err error) {
+		peer.Do(t, func() (err error) {
 			in, err = net.ListenUDP("udp4", &net.UDPAddr{Port: 694})
 			return err
 		})
@@ -49,23 +51,23 @@ func cutAndPlug(t *testing.T, rush, deaf time.Duration) (took time.Duration) {
 		w := New(quiet(), nil)
 		w.rush = rush
 		said := watch(t, w, "192.168.145.3")
-		expect(t, said, "192.168.145.3", peer.mac(t), "")
+		expect(t, said, "192.168.145.3", peer.MAC(t), "")
 
-		port, err := l.sw.LinkByName("port0")
+		port, err := l.Switch.LinkByName("port0")
 		must(t, err)
-		must(t, l.sw.LinkSetDown(port))
+		must(t, l.Switch.LinkSetDown(port))
 		awaitCarrier(t, false)
 		time.Sleep(300 * time.Millisecond) // the cut
 		// Between two isolated ports the switch passes nothing.
-		other, err := l.sw.LinkByName("port1")
+		other, err := l.Switch.LinkByName("port1")
 		must(t, err)
-		must(t, l.sw.LinkSetIsolated(port, true))
-		must(t, l.sw.LinkSetIsolated(other, true))
-		must(t, l.sw.LinkSetUp(port))
+		must(t, l.Switch.LinkSetIsolated(port, true))
+		must(t, l.Switch.LinkSetIsolated(other, true))
+		must(t, l.Switch.LinkSetUp(port))
 		awaitCarrier(t, true)
 		time.Sleep(deaf)
 		open := time.Now()
-		must(t, l.sw.LinkSetIsolated(port, false))
+		must(t, l.Switch.LinkSetIsolated(port, false))
 
 		// Not before: what waits in the queue of the neighbour's entry leaves
 		// when that is resolved, as the first datagram after the opening does.

@@ -15,6 +15,8 @@ import (
 	"github.com/mdlayher/packet"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"systole/test/netlab/selflan"
 )
 
 func TestSender(t *testing.T) {
@@ -71,7 +73,7 @@ func TestRequest(t *testing.T) {
 
 // Where we cannot ask ourselves it is said once, not twenty times in a second.
 func TestCannotRequest(t *testing.T) {
-	newLAN(t)
+	selflan.New(t)
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	must(t, err)
 	defer h.Close()
@@ -106,10 +108,10 @@ type heard struct {
 	*arp.Packet
 }
 
-func requests(t *testing.T, h *host) <-chan heard {
+func requests(t *testing.T, h *selflan.Host) <-chan heard {
 	t.Helper()
 	var c *arp.Client
-	h.do(t, func() error {
+	h.Do(t, func() error {
 		ifi, err := net.InterfaceByName("eth0")
 		if err != nil {
 			return err
@@ -141,8 +143,8 @@ func requests(t *testing.T, h *host) <-chan heard {
 // director's own name though it has a virtual address as well; one that is
 // known is not asked for at all, and after the rush there is no hurry.
 func TestRequestsOnTheWire(t *testing.T) {
-	l := newLAN(t)
-	server := l.host(t, "port1", "192.168.145.11/24")
+	l := selflan.New(t)
+	server := l.Host(t, "port1", "192.168.145.11/24")
 	self, err := netlink.LinkByName("eth0")
 	must(t, err)
 	vip, err := netlink.ParseAddr("192.168.145.100/32")
@@ -151,7 +153,7 @@ func TestRequestsOnTheWire(t *testing.T) {
 	w := New(quiet(), nil)
 	w.rush = time.Second
 	said := watch(t, w, "192.168.145.11")
-	expect(t, said, "192.168.145.11", server.mac(t), "")
+	expect(t, said, "192.168.145.11", server.MAC(t), "")
 	seen := requests(t, server)
 	begin := time.Now()
 	follow(w, "192.168.145.11", "192.168.145.12")

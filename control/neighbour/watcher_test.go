@@ -3,6 +3,7 @@ package neighbour
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"systole/test/netlab/selflan"
 )
 
 // watch runs a watcher in the director's namespace and delivers what it says.
@@ -54,6 +57,12 @@ func expect(t *testing.T, said <-chan Update, addr string, mac net.HardwareAddr,
 	}
 }
 
+func TestMain(m *testing.M) { selflan.Main(m) }
+
+var must = selflan.Must
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
 // here sets a sysctl of the director's namespace.
 func here(t *testing.T, path, value string) {
 	t.Helper()
@@ -66,19 +75,19 @@ func hasty(t *testing.T) {
 	here(t, "net/ipv4/neigh/eth0/delay_first_probe_time", "0")
 }
 
-func (h *host) setMAC(t *testing.T, mac net.HardwareAddr) {
+func setMAC(t *testing.T, h *selflan.Host, mac net.HardwareAddr) {
 	t.Helper()
-	must(t, h.LinkSetHardwareAddr(h.eth0(t), mac))
+	must(t, h.LinkSetHardwareAddr(h.Eth0(t), mac))
 }
 
 func TestLearn(t *testing.T) {
-	l := newLAN(t)
+	l := selflan.New(t)
 	hasty(t)
-	server := l.host(t, "port1", "192.168.145.11/24")
+	server := l.Host(t, "port1", "192.168.145.11/24")
 	w := New(quiet(), nil)
 	t0 := time.Now()
 	said := watch(t, w, "192.168.145.11")
-	expect(t, said, "192.168.145.11", server.mac(t), "")
+	expect(t, said, "192.168.145.11", server.MAC(t), "")
 	t.Logf("learnt after %v", time.Since(t0))
 
 	// One nobody has, until somebody has it.
@@ -86,23 +95,23 @@ func TestLearn(t *testing.T) {
 	t0 = time.Now()
 	expect(t, said, "192.168.145.12", nil, "no answer to ARP on eth0")
 	t.Logf("no answer after %v", time.Since(t0))
-	late := l.host(t, "port2", "192.168.145.12/24")
+	late := l.Host(t, "port2", "192.168.145.12/24")
 	t0 = time.Now()
-	expect(t, said, "192.168.145.12", late.mac(t), "")
+	expect(t, said, "192.168.145.12", late.MAC(t), "")
 	t.Logf("a late one learnt after %v", time.Since(t0))
 }
 
 // A second watcher finds the kernel's entry made: no message comes for it.
 func TestLearnWhatTheKernelKnows(t *testing.T) {
-	l := newLAN(t)
-	server := l.host(t, "port1", "192.168.145.11/24")
+	l := selflan.New(t)
+	server := l.Host(t, "port1", "192.168.145.11/24")
 	for range 2 {
-		expect(t, watch(t, New(quiet(), nil), "192.168.145.11"), "192.168.145.11", server.mac(t), "")
+		expect(t, watch(t, New(quiet(), nil), "192.168.145.11"), "192.168.145.11", server.MAC(t), "")
 	}
 }
 
 func TestReasons(t *testing.T) {
-	newLAN(t)
+	selflan.New(t)
 	lo, err := netlink.LinkByName("lo")
 	must(t, err)
 	must(t, netlink.LinkSetUp(lo))
@@ -124,15 +133,15 @@ func TestReasons(t *testing.T) {
 
 // A server that changes its MAC address and says so.
 func TestGratuitousARP(t *testing.T) {
-	l := newLAN(t)
-	server := l.host(t, "port1", "192.168.145.11/24")
+	l := selflan.New(t)
+	server := l.Host(t, "port1", "192.168.145.11/24")
 	said := watch(t, New(quiet(), nil), "192.168.145.11")
-	expect(t, said, "192.168.145.11", server.mac(t), "")
+	expect(t, said, "192.168.145.11", server.MAC(t), "")
 	here(t, "net/ipv4/neigh/eth0/locktime", "0")
-	server.sysctl(t, "net/ipv4/conf/eth0/arp_notify", "1")
+	server.Sysctl(t, "net/ipv4/conf/eth0/arp_notify", "1")
 	mac := net.HardwareAddr{2, 0, 0, 0, 0, 0xbb}
 	t0 := time.Now()
-	server.setMAC(t, mac)
+	setMAC(t, server, mac)
 	expect(t, said, "192.168.145.11", mac, "")
 	t.Logf("learnt after %v", time.Since(t0))
 }
@@ -140,16 +149,16 @@ func TestGratuitousARP(t *testing.T) {
 // A server whose NIC was replaced and who says nothing: the kernel asks the
 // old address in vain, which must not make it unknown in between.
 func TestSilentChange(t *testing.T) {
-	l := newLAN(t)
+	l := selflan.New(t)
 	hasty(t)
-	server := l.host(t, "port1", "192.168.145.11/24")
+	server := l.Host(t, "port1", "192.168.145.11/24")
 	w := New(quiet(), nil)
 	w.refresh = 100 * time.Millisecond
 	said := watch(t, w, "192.168.145.11")
-	old := server.mac(t)
+	old := server.MAC(t)
 	expect(t, said, "192.168.145.11", old, "")
 	mac := net.HardwareAddr{2, 0, 0, 0, 0, 0xcc}
-	server.setMAC(t, mac)
+	setMAC(t, server, mac)
 	// Reachable for half a minute: make it stale now.
 	eth0, err := netlink.LinkByName("eth0")
 	must(t, err)
@@ -162,10 +171,10 @@ func TestSilentChange(t *testing.T) {
 // The entry is removed, as garbage collection or an operator does: nothing is
 // said, and it is asked for again.
 func TestRemovedEntry(t *testing.T) {
-	l := newLAN(t)
-	server := l.host(t, "port1", "192.168.145.11/24")
+	l := selflan.New(t)
+	server := l.Host(t, "port1", "192.168.145.11/24")
 	said := watch(t, New(quiet(), nil), "192.168.145.11")
-	expect(t, said, "192.168.145.11", server.mac(t), "")
+	expect(t, said, "192.168.145.11", server.MAC(t), "")
 	eth0, err := netlink.LinkByName("eth0")
 	must(t, err)
 	must(t, netlink.NeighDel(&netlink.Neigh{LinkIndex: eth0.Attrs().Index, IP: net.IPv4(192, 168, 145, 11)}))
@@ -187,12 +196,12 @@ func TestRemovedEntry(t *testing.T) {
 }
 
 func TestServerDies(t *testing.T) {
-	l := newLAN(t)
+	l := selflan.New(t)
 	hasty(t)
-	server := l.host(t, "port1", "192.168.145.11/24")
+	server := l.Host(t, "port1", "192.168.145.11/24")
 	said := watch(t, New(quiet(), nil), "192.168.145.11")
-	expect(t, said, "192.168.145.11", server.mac(t), "")
-	must(t, server.LinkSetDown(server.eth0(t)))
+	expect(t, said, "192.168.145.11", server.MAC(t), "")
+	must(t, server.LinkSetDown(server.Eth0(t)))
 	eth0, err := netlink.LinkByName("eth0")
 	must(t, err)
 	must(t, netlink.NeighDel(&netlink.Neigh{LinkIndex: eth0.Attrs().Index, IP: net.IPv4(192, 168, 145, 11)}))
@@ -202,23 +211,23 @@ func TestServerDies(t *testing.T) {
 // The interface goes down and comes back: the routes go, then the network is
 // there again.
 func TestInterfaceDown(t *testing.T) {
-	l := newLAN(t)
-	server := l.host(t, "port1", "192.168.145.11/24")
+	l := selflan.New(t)
+	server := l.Host(t, "port1", "192.168.145.11/24")
 	said := watch(t, New(quiet(), nil), "192.168.145.11")
-	expect(t, said, "192.168.145.11", server.mac(t), "")
+	expect(t, said, "192.168.145.11", server.MAC(t), "")
 	eth0, err := netlink.LinkByName("eth0")
 	must(t, err)
 	must(t, netlink.LinkSetDown(eth0))
 	expect(t, said, "192.168.145.11", nil, "no route")
 	must(t, netlink.LinkSetUp(eth0))
-	expect(t, said, "192.168.145.11", server.mac(t), "")
+	expect(t, said, "192.168.145.11", server.MAC(t), "")
 }
 
 // The first subscription hears nothing and overruns; what happened meanwhile
 // must come out of the listing of the second.
 func TestOverrun(t *testing.T) {
-	l := newLAN(t)
-	server := l.host(t, "port1", "192.168.145.11/24")
+	l := selflan.New(t)
+	server := l.Host(t, "port1", "192.168.145.11/24")
 	for name, overrun := range map[string]func(*subscription){
 		"neighbours closed": func(s *subscription) { close(s.updates); <-s.stop; close(s.links) },
 		"links closed":      func(s *subscription) { close(s.links); <-s.stop; close(s.updates) },
@@ -238,7 +247,7 @@ func TestOverrun(t *testing.T) {
 				}
 				return subscribe()
 			}
-			expect(t, watch(t, w, "192.168.145.11"), "192.168.145.11", server.mac(t), "")
+			expect(t, watch(t, w, "192.168.145.11"), "192.168.145.11", server.MAC(t), "")
 			if n := count.Load(); n != 3 {
 				t.Errorf("%d subscriptions, want 3", n)
 			}

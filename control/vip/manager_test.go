@@ -13,10 +13,18 @@ import (
 	"github.com/mdlayher/packet"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"systole/test/netlab/selflan"
 )
 
+func TestMain(m *testing.M) { selflan.Main(m) }
+
+var must = selflan.Must
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
 func TestAddDel(t *testing.T) {
-	newLAN(t)
+	selflan.New(t)
 	var log bytes.Buffer
 	m := New(slog.New(slog.NewTextHandler(&log, nil)), 0)
 	defer m.Close()
@@ -47,7 +55,7 @@ func TestAddDel(t *testing.T) {
 // A VIP with the LAN's own prefix must not bring a second route for the LAN,
 // nor a broadcast address.
 func TestAddMakesNoRoute(t *testing.T) {
-	newLAN(t)
+	selflan.New(t)
 	m := New(quiet(), 0)
 	defer m.Close()
 	a := vip1
@@ -73,7 +81,7 @@ func TestAddMakesNoRoute(t *testing.T) {
 
 // The address is there with another prefix length, say by a start script.
 func TestOtherPrefixLength(t *testing.T) {
-	newLAN(t)
+	selflan.New(t)
 	m := New(quiet(), 0)
 	defer m.Close()
 	l, err := netlink.LinkByName("eth0")
@@ -98,7 +106,7 @@ func TestOtherPrefixLength(t *testing.T) {
 }
 
 func TestErrors(t *testing.T) {
-	needNamespace(t)
+	selflan.Need(t)
 	m := New(quiet(), 0)
 	nowhere := Addr{vip1.IP, 32, "nosuch0"}
 	if err := m.Add(nowhere); err == nil || !strings.Contains(err.Error(), "nosuch0") {
@@ -129,11 +137,11 @@ func TestErrors(t *testing.T) {
 // sniffer hears the ARP frames that reach a host.
 type sniffer struct{ *packet.Conn }
 
-func sniff(t *testing.T, h *host) sniffer {
+func sniff(t *testing.T, h *selflan.Host) sniffer {
 	t.Helper()
-	eth0 := h.eth0(t).Attrs()
+	eth0 := h.Eth0(t).Attrs()
 	var c *packet.Conn
-	h.do(t, func() (err error) {
+	h.Do(t, func() (err error) {
 		c, err = packet.Listen(&net.Interface{Index: eth0.Index}, packet.Raw, unix.ETH_P_ARP, nil)
 		return err
 	})
@@ -180,8 +188,8 @@ func (s sniffer) next(t *testing.T, ip netip.Addr, d time.Duration) []byte {
 // From Add to the announcement on a client's wire, the standby's last steps
 // in a takeover, ought to cost well under a millisecond.
 func TestTakeoverLatency(t *testing.T) {
-	l := newLAN(t)
-	client := l.host(t, "port1", "192.168.145.10/24")
+	l := selflan.New(t)
+	client := l.Host(t, "port1", "192.168.145.10/24")
 	s := sniff(t, client)
 	m := New(quiet(), 0)
 	defer m.Close()
@@ -216,8 +224,8 @@ func TestTakeoverLatency(t *testing.T) {
 }
 
 func TestNothingAfterDel(t *testing.T) {
-	l := newLAN(t)
-	s := sniff(t, l.host(t, "port1", "192.168.145.10/24"))
+	l := selflan.New(t)
+	s := sniff(t, l.Host(t, "port1", "192.168.145.10/24"))
 	m := New(quiet(), 0)
 	defer m.Close()
 	must(t, m.Add(vip1))
@@ -236,10 +244,10 @@ func TestNothingAfterDel(t *testing.T) {
 // A client that has just learnt the old owner's address keeps to it for the
 // locktime, unless the frame is a gratuitous one. Each form alone must do.
 func TestClientLearnsWithinLocktime(t *testing.T) {
-	l := newLAN(t)
-	client := l.host(t, "port1", "192.168.145.10/24")
+	l := selflan.New(t)
+	client := l.Host(t, "port1", "192.168.145.10/24")
 	old := net.HardwareAddr{2, 0, 0, 0, 0, 0xaa}
-	client.sysctl(t, "net/ipv4/neigh/eth0/locktime", "360000") // an hour
+	client.Sysctl(t, "net/ipv4/neigh/eth0/locktime", "360000") // an hour
 	link, err := netlink.LinkByName("eth0")
 	must(t, err)
 	mac := link.Attrs().HardwareAddr
@@ -261,7 +269,7 @@ func TestClientLearnsWithinLocktime(t *testing.T) {
 		{"Announce", func() { m.Announce(vip1) }, mac},
 	} {
 		must(t, client.NeighSet(&netlink.Neigh{
-			LinkIndex: client.eth0(t).Attrs().Index, State: netlink.NUD_REACHABLE,
+			LinkIndex: client.Eth0(t).Attrs().Index, State: netlink.NUD_REACHABLE,
 			IP: vip1.IP.AsSlice(), HardwareAddr: old,
 		}))
 		s := sniff(t, client)
@@ -271,10 +279,10 @@ func TestClientLearnsWithinLocktime(t *testing.T) {
 		}
 		// The sniffer and the ARP code are fed by the same call in the
 		// kernel, one after the other; give it a moment on another CPU.
-		got := client.neighbour(t, vip1.IP)
+		got := neighbour(t, client, vip1.IP)
 		for end := time.Now().Add(100 * time.Millisecond); !bytes.Equal(got, c.want) && time.Now().Before(end); {
 			time.Sleep(time.Millisecond)
-			got = client.neighbour(t, vip1.IP)
+			got = neighbour(t, client, vip1.IP)
 		}
 		if !bytes.Equal(got, c.want) {
 			t.Errorf("%s: the client has %v, want %v", c.name, got, c.want)
@@ -291,9 +299,9 @@ func transmit(t *testing.T, l netlink.Link, frame []byte) {
 	must(t, err)
 }
 
-func (h *host) neighbour(t *testing.T, ip netip.Addr) net.HardwareAddr {
+func neighbour(t *testing.T, h *selflan.Host, ip netip.Addr) net.HardwareAddr {
 	t.Helper()
-	all, err := h.NeighList(h.eth0(t).Attrs().Index, netlink.FAMILY_V4)
+	all, err := h.NeighList(h.Eth0(t).Attrs().Index, netlink.FAMILY_V4)
 	must(t, err)
 	for _, n := range all {
 		if n.IP.Equal(ip.AsSlice()) {
@@ -305,8 +313,8 @@ func (h *host) neighbour(t *testing.T, ip netip.Addr) net.HardwareAddr {
 
 // The cable is pulled and put back after the schedule's burst.
 func TestLinkUpAnnouncesAgain(t *testing.T) {
-	l := newLAN(t)
-	s := sniff(t, l.host(t, "port1", "192.168.145.10/24"))
+	l := selflan.New(t)
+	s := sniff(t, l.Host(t, "port1", "192.168.145.10/24"))
 	m := New(quiet(), 0)
 	defer m.Close()
 	must(t, m.Add(vip1))
@@ -314,13 +322,13 @@ func TestLinkUpAnnouncesAgain(t *testing.T) {
 	if s.next(t, vip1.IP, time.Second) == nil {
 		t.Fatal("no announcement")
 	}
-	port, err := l.sw.LinkByName("port0")
+	port, err := l.Switch.LinkByName("port0")
 	must(t, err)
-	must(t, l.sw.LinkSetDown(port))
+	must(t, l.Switch.LinkSetDown(port))
 	for s.next(t, vip1.IP, 600*time.Millisecond) != nil { // let the burst end
 	}
 	up := time.Now()
-	must(t, l.sw.LinkSetUp(port))
+	must(t, l.Switch.LinkSetUp(port))
 	if s.next(t, vip1.IP, 2*time.Second) == nil {
 		t.Fatal("not announced after link-up")
 	}
@@ -329,8 +337,8 @@ func TestLinkUpAnnouncesAgain(t *testing.T) {
 
 // Bonding, or an operator, gives the interface another hardware address.
 func TestNewHardwareAddress(t *testing.T) {
-	l := newLAN(t)
-	s := sniff(t, l.host(t, "port1", "192.168.145.10/24"))
+	l := selflan.New(t)
+	s := sniff(t, l.Host(t, "port1", "192.168.145.10/24"))
 	m := New(quiet(), 0)
 	defer m.Close()
 	must(t, m.Add(vip1))

@@ -6,29 +6,16 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"testing"
 
 	"github.com/cilium/ebpf"
 
 	"systole/dataplane"
 	"systole/dataplane/planetest"
+	"systole/test/need"
 )
 
 var ownMAC = net.HardwareAddr{2, 0, 0, 0, 0, 1}
-
-// needKernel skips a test that needs root and BPF, or fails where CI promised
-// both.
-func needKernel(t testing.TB) {
-	t.Helper()
-	if os.Getuid() == 0 {
-		return
-	}
-	if os.Getenv("SYSTOLE_CI") == "1" {
-		t.Fatal("needs root: BPF programs")
-	}
-	t.Skip("needs root: BPF programs")
-}
 
 func testLog(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), nil))
@@ -37,7 +24,7 @@ func testLog(t testing.TB) *slog.Logger {
 // loaded is a plane without interface.
 func loaded(t testing.TB, flows int) *Plane {
 	t.Helper()
-	needKernel(t)
+	need.Root(t, "BPF programs")
 	p, err := Load(Config{Flows: flows, Log: testLog(t)}, ownMAC)
 	if err != nil {
 		var verifier *ebpf.VerifierError

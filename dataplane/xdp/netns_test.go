@@ -23,6 +23,7 @@ import (
 
 	"systole/dataplane"
 	"systole/dataplane/planetest"
+	"systole/test/need"
 )
 
 // lan is a namespace of its own with a pair of veth devices, and a bpf file
@@ -34,7 +35,7 @@ type lan struct {
 
 func newLAN(t *testing.T) lan {
 	t.Helper()
-	needKernel(t)
+	need.Root(t, "BPF programs")
 	l := lan{dev: "sysxdp0.7", peer: "sysxdp1", pins: bpffs(t)}
 	runtime.LockOSThread()
 	home, err := netns.Get()

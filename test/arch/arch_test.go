@@ -59,6 +59,7 @@ func TestArrows(t *testing.T) {
 		{"systole/control", "systole/test", "arrows point down"},
 		{"systole/dataplane", "systole/test", "arrows point down"},
 		{"systole/hb", "systole/test", "arrows point down"},
+		{"systole/cmd", "testing", "helpers of tests stay in tests"},
 	}
 	for _, p := range all {
 		for _, n := range never {

@@ -3,35 +3,15 @@ package demo
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"systole/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", path, diff)
-	}
-}
 
 // sample is a report with everything in it.
 func sample() Report {
@@ -71,14 +51,14 @@ func render(p *printer, r Report) {
 func TestTextIsAsPrinted(t *testing.T) {
 	var plain bytes.Buffer
 	render(newPrinter(Options{Out: &plain}), sample())
-	golden(t, "plain.txt", plain.Bytes())
+	golden.Check(t, "plain.txt", plain.Bytes())
 	if strings.ContainsAny(plain.String(), "\x1b\r") {
 		t.Error("control characters, though it is no terminal")
 	}
 
 	var coloured bytes.Buffer
 	render(&printer{w: &coloured, colour: true, progress: true}, sample())
-	golden(t, "terminal.txt", coloured.Bytes())
+	golden.Check(t, "terminal.txt", coloured.Bytes())
 }
 
 // NO_COLOR takes the colour, and only that.
@@ -104,7 +84,7 @@ func TestJSONIsOneDocument(t *testing.T) {
 	if err := r.write(&doc); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "report.json", doc.Bytes())
+	golden.Check(t, "report.json", doc.Bytes())
 	var back Report
 	dec := json.NewDecoder(&doc)
 	dec.DisallowUnknownFields()
