@@ -27,6 +27,9 @@ const (
 	// one takes up to half a second to answer anything (section 15).
 	claimRetry    = 200 * time.Millisecond
 	claimRetryOld = 2 * time.Second
+	// orphanWaitOld is how long an old node and we must have been settled before
+	// groups that neither holds are taken: its words come late, too.
+	orphanWaitOld = 2 * time.Second
 	// acquireRetry is the pause after a failed Acquire, releaseRetry after a
 	// failed Release. Groups that could not be acquired are offered to the
 	// peer at most once each offerPause, or two broken nodes would play tennis.
@@ -78,7 +81,7 @@ const (
 	timerBelieve               // believe the peer's death now
 	timerAcquire               // try failed acquisitions again
 	timerRelease               // try failed releases again
-	timerOrphan                // our groups have had no owner for a while
+	timerOrphan                // groups have had no owner for a while
 	timerStop                  // a Shutdown waited long enough
 	timers
 )
@@ -317,17 +320,33 @@ func (m *Machine) audit() {
 	// Several troubles at once can leave groups that each node thinks the
 	// other one's. Between Systole directors the preferred one takes them; if
 	// it was wrong, the rule for two owners applies.
+	//
+	// An old node takes nothing by itself, whoever is preferred: if we crash
+	// and are back within the dead time, what we held of its groups would stay
+	// without an owner (section 11). We take what it says it does not hold.
+	wait := 2 * m.cfg.Keepalive
+	if !m.peerSystole {
+		wait = max(wait, orphanWaitOld)
+	}
 	switch {
-	case none&Local == 0 || !m.peerSystole:
+	case none&m.adoptable() == None:
 		m.clear(timerOrphan)
 	case !m.running(timerOrphan):
-		m.set(timerOrphan, 2*m.cfg.Keepalive)
+		m.set(timerOrphan, wait)
 	}
 }
 
-// adopt takes our own groups, which nobody holds.
+// adoptable are the classes that we take when nobody holds them.
+func (m *Machine) adoptable() Class {
+	if m.peerSystole {
+		return Local
+	}
+	return All
+}
+
+// adopt takes groups that nobody holds.
 func (m *Machine) adopt() {
-	if c := m.unowned() & Local; c != None {
+	if c := m.unowned() & m.adoptable(); c != None {
 		m.acquire(c, forRetry, "no one owned them")
 	}
 }
