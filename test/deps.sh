@@ -13,6 +13,9 @@ want dnsmasq dnsmasq-base
 want curl curl
 want dig dnsutils
 want ip iproute2
+want nsenter util-linux
+want cl_status heartbeat # Linux-HA, for test/interop
+[ -e /etc/ha.d/resource.d/IPaddr2 ] && [ -e /usr/lib/ocf/resource.d/heartbeat/IPaddr2 ] || need="$need resource-agents"
 [ -z "$need" ] && exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
@@ -27,6 +30,10 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
 	fi
 	# shellcheck disable=SC2086
 	apt-get install -y -qq --no-install-recommends $need >/dev/null
+	# Nor at the next boot. Without an ha.cf heartbeat would only fail.
+	case "$need" in
+	*" heartbeat"*) systemctl disable heartbeat.service logd.service >/dev/null 2>&1 || true ;;
+	esac
 	exit 0
 fi
 echo "the tests need these packages:$need" >&2

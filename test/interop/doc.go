@@ -1,0 +1,12 @@
+// Package interop runs the real Linux-HA heartbeat (3.0.6, as Debian has it)
+// and the real Systole daemon as the two directors of one cluster, in network
+// namespaces. It has tests and no code.
+//
+// Each test is a story told by one lab, as a cold start of the real one takes
+// more than ten seconds. Its rows run in order and each asserts on both sides:
+// what the real one's tools and log say, what ours says of itself, what went
+// over the wire, and who answers ARP. A decoder of the test's own, which shares
+// no code with package wire, verifies every packet.
+//
+// The tests need root, and Debian's heartbeat and resource-agents.
+package interop

@@ -1,0 +1,517 @@
+package interop
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"systole/control"
+	"systole/control/api"
+	"systole/control/realserver"
+	"systole/test/netlab"
+	"systole/test/netlab/probe"
+	"systole/test/netlab/standin"
+)
+
+const (
+	ours     = "node1" // runs Systole
+	theirs   = "node2" // runs the real heartbeat
+	theKey   = "interop-secret"
+	initdead = 6 * time.Second
+	domain   = "www.a.com"
+)
+
+var (
+	nodes  = []string{ours, theirs}
+	addrs  = map[string]netip.Addr{ours: netip.MustParseAddr("192.168.145.10"), theirs: netip.MustParseAddr("192.168.145.11")}
+	vip    = netip.MustParseAddr("192.168.145.101") // of the group that prefers ours
+	second = netip.MustParseAddr("192.168.145.102") // of the group that prefers theirs
+	binary string
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "systole-interop-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		binary = filepath.Join(dir, "systole")
+		build := exec.Command("go", "build", "-o", binary, "systole/cmd/systole")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "building the daemon: %v\n%s", err, out)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+// lacking skips for want of something, unless the tests must run here.
+func lacking(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("SYSTOLE_CI") != "" {
+		t.Fatalf("%s, and SYSTOLE_CI says that this test must run", what)
+	}
+	t.Skip(what)
+}
+
+// setup is what differs between the stories.
+type setup struct {
+	prefix              string
+	keepalive, deadtime time.Duration
+	autoFailback        bool
+	twoGroups           bool // one for each node; else one that prefers ours
+}
+
+// pair is one cluster: ours, theirs, a client and a real server.
+type pair struct {
+	t       *testing.T // of the row that runs
+	setup   setup
+	lab     *netlab.Lab
+	client  *netlab.Host
+	systole *director
+	real    *real
+
+	mu      sync.Mutex
+	packets []packet
+	bad     []string
+}
+
+// packet is one that was seen on the wire.
+type packet struct {
+	at time.Time
+	message
+}
+
+// director is the Systole daemon.
+type director struct {
+	host *netlab.Host
+	dir  string
+	proc *netlab.Process
+	log  *safeBuffer
+	api  *api.Client
+}
+
+// safeBuffer is a log that is read while it is written.
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *safeBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *safeBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// newPair builds the lab and starts nothing.
+func newPair(t *testing.T, s setup) *pair {
+	t.Helper()
+	if os.Getuid() != 0 {
+		lacking(t, "root is needed for network namespaces")
+	}
+	for _, f := range []string{realDaemon, realTools + "/hb_standby", "/etc/ha.d/resource.d/IPaddr2"} {
+		if _, err := os.Stat(f); err != nil {
+			lacking(t, f+" is missing: run `sh test/deps.sh`")
+		}
+	}
+	lab, err := netlab.New(s.prefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &pair{t: t, setup: s, lab: lab}
+	t.Cleanup(func() {
+		p.t = t
+		p.dumpOnFailure()
+		if err := lab.Close(); err != nil {
+			t.Errorf("the lab left something behind: %v", err)
+		}
+	})
+	p.client = p.host("client", netip.MustParseAddr("192.168.145.1"))
+	p.must(p.client.DisableTxChecksum())
+	server := p.host("server1", netip.MustParseAddr("192.168.145.200"))
+	p.must(server.Do(func() error { _, err := realserver.Setup(vip, realserver.Loopback); return err }))
+	n, err := standin.StartDNS(server, domain, vip)
+	p.must(err)
+	t.Cleanup(n.Stop)
+	p.addOurs()
+	p.addTheirs()
+	return p
+}
+
+func (p *pair) host(name string, a netip.Addr) *netlab.Host {
+	p.t.Helper()
+	h, err := p.lab.AddHost(name, netip.PrefixFrom(a, 24))
+	p.must(err)
+	return h
+}
+
+func (p *pair) addOurs() {
+	p.t.Helper()
+	h := p.host(ours, addrs[ours])
+	p.must(h.NativeXDP())
+	p.must(h.DisableTxChecksum())
+	pin, err := p.lab.MountBPF(ours)
+	p.must(err)
+	dir := filepath.Join(p.lab.Dir(), ours+".d")
+	p.must(os.Mkdir(dir, 0o700))
+	p.systole = &director{host: h, dir: dir, log: new(safeBuffer), api: api.NewClient(filepath.Join(dir, "systole.sock"))}
+	groups := fmt.Sprintf("  - {name: first, preferred: node1, vips: [{address: %s/32, interface: eth0}]}\n", vip)
+	if p.setup.twoGroups {
+		groups += fmt.Sprintf("  - {name: second, preferred: node2, vips: [{address: %s/32, interface: eth0}]}\n", second)
+	}
+	p.write("authkeys", "auth 1\n1 sha1 "+theKey+"\n")
+	p.write("systole.yaml", fmt.Sprintf(`node: %s
+cluster:
+  keepalive: %v
+  deadtime: %v
+  initdead: %v
+  auto_failback: %v
+  authkeys: %s/authkeys
+  state_dir: %[6]s
+  nodes: [node1, node2]
+  media:
+    - {type: ucast, interface: eth0, peers: {node1: %s, node2: %s}}
+groups:
+%sservices:
+  - virtual: %s:53
+    protocol: udp
+    check: {type: none}
+    servers: [{address: 192.168.145.200}]
+dataplane: {interface: eth0, pin: %s, flows: 65536}
+control: {socket: %[6]s/systole.sock}
+`, ours, p.setup.keepalive, p.setup.deadtime, initdead, p.setup.autoFailback, dir,
+		addrs[ours], addrs[theirs], groups, vip, filepath.Join(pin, "systole")))
+}
+
+func (p *pair) addTheirs() {
+	p.t.Helper()
+	h := p.host(theirs, addrs[theirs])
+	resources := map[string][]netip.Addr{ours: {vip}}
+	if p.setup.twoGroups {
+		resources[theirs] = []netip.Addr{second}
+	}
+	p.real = newReal(p.t, p.lab, h, theirs, realConfig{
+		keepalive: p.setup.keepalive, deadtime: p.setup.deadtime, initdead: initdead,
+		peer: addrs[ours], autoFailback: p.setup.autoFailback, resources: resources, key: theKey,
+	})
+	for _, n := range nodes {
+		p.capture(p.lab.Host(n))
+	}
+}
+
+// write writes a file of ours.
+func (p *pair) write(name, text string) {
+	p.t.Helper()
+	p.must(os.WriteFile(filepath.Join(p.systole.dir, name), []byte(text), 0o600))
+}
+
+func (p *pair) must(err error) {
+	p.t.Helper()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// start runs our daemon.
+func (p *pair) start() {
+	p.t.Helper()
+	d := p.systole
+	cmd := d.host.Command(context.Background(), binary, "run", "-f", filepath.Join(d.dir, "systole.yaml"))
+	cmd.Stderr = d.log
+	proc, err := d.host.Start(cmd)
+	p.must(err)
+	d.proc = proc
+}
+
+// status is nil while our daemon does not answer.
+func (p *pair) status() *control.State {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	s, err := p.systole.api.Status(ctx)
+	if err != nil {
+		return nil
+	}
+	return s
+}
+
+// command runs one of our commands.
+func (p *pair) command(args ...string) (string, error) {
+	p.t.Helper()
+	cmd := exec.Command(binary, args...)
+	cmd.Env = append(os.Environ(), "SYSTOLE_SOCKET="+filepath.Join(p.systole.dir, "systole.sock"))
+	out, err := cmd.CombinedOutput()
+	return strings.TrimSpace(string(out)), err
+}
+
+// wait polls until cond holds.
+func (p *pair) wait(what string, patience time.Duration, cond func() bool) {
+	p.t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		if cond() {
+			return
+		}
+		if time.Now().After(end) {
+			p.t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
+// inverse gives heartbeat's word for the same groups from the other side.
+func inverse(word string) string {
+	switch word {
+	case "local":
+		return "foreign"
+	case "foreign":
+		return "local"
+	}
+	return word
+}
+
+// settled waits until each sees both nodes active and the link up, both are
+// stable and agree that ours holds the one class and theirs the other (each in
+// its own words), and the addresses are where they say.
+func (p *pair) settled(weHold, theyHold string, patience time.Duration) {
+	p.t.Helper()
+	var seen string
+	defer func() {
+		if p.t.Failed() {
+			p.t.Log("last seen: " + seen)
+		}
+	}()
+	p.wait(fmt.Sprintf("ours holds %s, theirs holds %s, both stable", weHold, theyHold), patience, func() bool {
+		s := p.status()
+		if s == nil {
+			seen = "our daemon does not answer"
+			return false
+		}
+		rsc := p.real.status("rscstatus")
+		seen = fmt.Sprintf("ours %s, holds %s, theirs holds %s stable %v (says ours); theirs says it holds %q; addresses %s; %s",
+			s.Takeover.State, s.Holds, s.Takeover.PeerHolds, s.Takeover.PeerStable, rsc, p.where(), p.unwell(s))
+		return s.Takeover.State == "stable" && s.Takeover.Standby == "idle" && s.Takeover.PeerStable &&
+			s.Holds == weHold && s.Takeover.PeerHolds == theyHold && rsc == theyHold &&
+			p.where() == p.should(weHold, theyHold) && p.unwell(s) == ""
+	})
+	if p.status().Takeover.PeerSystole {
+		p.t.Errorf("ours takes the real heartbeat for a Systole director")
+	}
+}
+
+// unwell names the nodes and links that a side does not see active and up.
+func (p *pair) unwell(s *control.State) string {
+	var out []string
+	for _, n := range s.Nodes {
+		if n.Status != "active" || !n.Self && (len(n.Links) != 1 || !n.Links[0].Up) {
+			out = append(out, fmt.Sprintf("ours sees %s as %+v", n.Name, n))
+		}
+	}
+	for _, n := range nodes {
+		if got := p.real.status("nodestatus", n); got != "active" {
+			out = append(out, fmt.Sprintf("theirs sees %s as %q", n, got))
+		}
+	}
+	if got := p.real.status("hblinkstatus", ours, netlab.NIC); got != "up" {
+		out = append(out, fmt.Sprintf("theirs sees our link as %q", got))
+	}
+	return strings.Join(out, ", ")
+}
+
+// where says which machine has which address.
+func (p *pair) where() string {
+	var out []string
+	for _, a := range p.vips() {
+		var at []string
+		if s := p.status(); s != nil {
+			for _, g := range s.Groups {
+				if g.VIPs[0].Present && g.Role == "active" && strings.HasPrefix(g.VIPs[0].Address, a.String()) {
+					at = append(at, ours)
+				}
+			}
+		}
+		if p.real.holds(a) {
+			at = append(at, theirs)
+		}
+		out = append(out, fmt.Sprintf("%s%v", a, at))
+	}
+	return strings.Join(out, " ")
+}
+
+// should is what where says when all is as both say.
+func (p *pair) should(weHold, theyHold string) string {
+	out := fmt.Sprintf("%s%v", vip, holders(weHold, theyHold, "local"))
+	if p.setup.twoGroups {
+		out += fmt.Sprintf(" %s%v", second, holders(weHold, theyHold, "foreign"))
+	}
+	return out
+}
+
+// holders are the nodes that hold a class, in our words.
+func holders(weHold, theyHold, class string) []string {
+	var out []string
+	if weHold == class || weHold == "all" {
+		out = append(out, ours)
+	}
+	if theyHold == inverse(class) || theyHold == "all" {
+		out = append(out, theirs)
+	}
+	return out
+}
+
+func (p *pair) vips() []netip.Addr {
+	if p.setup.twoGroups {
+		return []netip.Addr{vip, second}
+	}
+	return []netip.Addr{vip}
+}
+
+// owners starts to watch who answers for the first group's address.
+func (p *pair) owners() *probe.Ownership {
+	p.t.Helper()
+	var ds []probe.Director
+	for _, n := range nodes {
+		ds = append(ds, probe.Director{Name: n, MAC: p.lab.Host(n).MAC})
+	}
+	o, err := probe.StartOwnership(probe.OwnershipConfig{Host: p.client, VIP: vip, Port: 53, Name: domain, Directors: ds})
+	p.must(err)
+	return o
+}
+
+// row is one part of a story: a subtest that also looks at both logs.
+// known are parts of the lines that may complain.
+func (p *pair) row(t *testing.T, name string, known []string, f func()) {
+	t.Helper()
+	ok := t.Run(name, func(t *testing.T) {
+		p.t, p.real.t = t, t
+		defer func() { p.t, p.real.t = nil, nil }()
+		from, ourFrom := len(p.real.log(0)), len(p.systole.log.String())
+		f()
+		for _, line := range complaints(p.real.log(from), known...) {
+			t.Errorf("the real heartbeat complains: %s", line)
+		}
+		for _, line := range complaints(p.systole.log.String()[ourFrom:], known...) {
+			t.Errorf("ours complains: %s", line)
+		}
+	})
+	p.t, p.real.t = t, t
+	if !ok {
+		t.FailNow() // the rest of the story begins where this should have ended
+	}
+}
+
+// capture decodes all heartbeat packets that come in to a host.
+func (p *pair) capture(h *netlab.Host) {
+	p.t.Helper()
+	const etherIPv4 = 0x0800
+	c, err := h.ListenRaw(etherIPv4)
+	p.must(err)
+	done := make(chan struct{})
+	p.t.Cleanup(func() { c.Close(); <-done })
+	go func() {
+		defer close(done)
+		buf := make([]byte, 2048)
+		for {
+			n, _, err := c.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			if b := datagram(buf[:n]); b != nil {
+				p.saw(h.Name, b)
+			}
+		}
+	}()
+}
+
+// datagram is the payload of a frame to the heartbeat port, nil if it is none.
+func datagram(frame []byte) []byte {
+	const ether, udp, port = 14, 17, 694
+	if len(frame) < ether+20 || frame[ether+9] != udp {
+		return nil
+	}
+	ip := frame[ether:]
+	length, head := int(ip[2])<<8|int(ip[3]), int(ip[0]&15)*4
+	if length > len(ip) || head+8 > length || int(ip[head+2])<<8|int(ip[head+3]) != port {
+		return nil
+	}
+	return ip[head+8 : length]
+}
+
+func (p *pair) saw(to string, b []byte) {
+	m, err := decode(b, theKey)
+	if err == nil {
+		err = m.complete()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err != nil {
+		p.bad = append(p.bad, fmt.Sprintf("to %s: %v: %q", to, err, b))
+		return
+	}
+	p.packets = append(p.packets, packet{time.Now(), m})
+}
+
+// wire are the packets of a node so far, those of one type if t is given.
+func (p *pair) wire(src, t string) []packet {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(p.packets), func(m packet) bool {
+		return m.get("src") != src || t != "" && m.get("t") != t
+	})
+}
+
+// inject sends a packet to a node from the client: nobody looks at the source
+// address (heartbeat-wire.md section 1).
+func (p *pair) inject(to string, b []byte) {
+	p.t.Helper()
+	c, err := p.client.DialContext(context.Background(), "udp4", netip.AddrPortFrom(addrs[to], 694).String())
+	p.must(err)
+	defer c.Close()
+	_, err = c.Write(b)
+	p.must(err)
+}
+
+func (p *pair) dumpOnFailure() {
+	if d := p.systole; d != nil && d.proc != nil {
+		d.proc.Kill()
+		<-d.proc.Done()
+	}
+	if p.real == nil {
+		return
+	}
+	p.real.t = p.t
+	p.real.kill()
+	if !p.t.Failed() {
+		return
+	}
+	last := func(s string, n int) string {
+		lines := strings.Split(strings.TrimSpace(s), "\n")
+		return strings.Join(lines[max(0, len(lines)-n):], "\n")
+	}
+	p.t.Logf("our log, the end:\n%s", last(p.systole.log.String(), 60))
+	p.t.Logf("their log, the end:\n%s", last(p.real.log(0), 80))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var b strings.Builder
+	for _, m := range p.packets {
+		if t := m.get("t"); t != "status" && t != "NS_ackmsg" {
+			fmt.Fprintf(&b, "%s %s\n", m.at.Format("15:04:05.000"), m.message)
+		}
+	}
+	p.t.Logf("on the wire, but for beats, the end:\n%s", last(b.String(), 60))
+}

@@ -1,0 +1,426 @@
+package interop
+
+import (
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"systole/control"
+)
+
+// atOnce is how long a take-over may take that waits for no dead time: the
+// real one looks at its packets every 250 ms or so (heartbeat-wire.md section
+// 15) and its scripts take half a second on an idle machine.
+const atOnce = 5 * time.Second
+
+// TestOneGroupAutoFailbackOff is the story of a group that prefers ours and
+// stays where it is. The real one counts the groups that prefer it, none, as
+// held: so it holds "local" while ours serves.
+func TestOneGroupAutoFailbackOff(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, setup{prefix: "interop-off", keepalive: 200 * time.Millisecond, deadtime: 2 * time.Second})
+	p.row(t, "cold start", nil, func() {
+		p.start()
+		p.real.start()
+		p.coldStart()
+		p.settled("local", "local", 15*time.Second)
+	})
+	p.row(t, "systole standby", nil, func() {
+		p.planned(func() { p.ourCommand("standby") }, "none", "all")
+	})
+	p.row(t, "systole takeover", nil, func() {
+		p.planned(func() { p.ourCommand("takeover") }, "all", "none")
+	})
+	p.row(t, "hb_takeover", nil, func() {
+		p.planned(func() { p.theirCommand("hb_takeover", "all") }, "none", "all")
+	})
+	p.row(t, "hb_standby", nil, func() {
+		p.planned(func() { p.theirCommand("hb_standby", "all") }, "all", "none")
+	})
+	p.row(t, "ours stops", nil, func() {
+		p.planned(func() {
+			began := time.Now()
+			p.must(p.systole.proc.Signal(syscall.SIGTERM))
+			p.wait("theirs takes over", atOnce, func() bool { return p.real.holds(vip) })
+			t.Logf("theirs has the address %v after SIGTERM", time.Since(began).Round(time.Millisecond))
+			<-p.systole.proc.Done()
+			if err := p.systole.proc.Wait(); err != nil {
+				p.t.Errorf("our daemon ended with %v", err)
+			}
+			p.start()
+		}, "none", "all")
+	})
+	p.row(t, "theirs stops", nil, func() {
+		p.planned(func() {
+			stopped := make(chan time.Time, 1)
+			go func() {
+				p.wait("ours takes over", atOnce+5*time.Second, func() bool { s := p.status(); return s != nil && s.Role == "active" })
+				stopped <- time.Now()
+			}()
+			p.real.stop()
+			ended := time.Now()
+			t.Logf("ours serves %v before the end of heartbeat -k", ended.Sub(<-stopped).Round(time.Millisecond))
+			p.real.start()
+		}, "all", "none")
+	})
+	p.row(t, "ours is killed", nil, func() {
+		own := p.owners()
+		time.Sleep(300 * time.Millisecond) // for the probe to have seen ours
+		p.kill()
+		p.wait("theirs takes over", 10*time.Second, func() bool { return p.real.holds(vip) })
+		time.Sleep(300 * time.Millisecond) // and theirs
+		o := own.Stop()
+		t.Logf("owners: %v", o)
+		if o.Two != 0 || o.Forward[ours] == 0 || o.ARP[theirs] == 0 {
+			p.t.Errorf("two owners in %d of %d questions, first after %v; forwarded by ours %d, ARP answered by theirs %d",
+				o.Two, o.Ticks, o.First, o.Forward[ours], o.ARP[theirs])
+		}
+		p.start()
+		p.settled("none", "all", 10*time.Second)
+	})
+	p.row(t, "theirs is killed", nil, func() {
+		p.judged()
+		killed := time.Now()
+		p.real.kill()
+		p.wait("ours takes over", 10*time.Second, func() bool { s := p.status(); return s != nil && s.Role == "active" })
+		took := time.Since(killed)
+		t.Logf("ours serves %v after the kill", took.Round(time.Millisecond))
+		if took < p.setup.deadtime-p.setup.keepalive-100*time.Millisecond || took > p.setup.deadtime+time.Second {
+			p.t.Errorf("took over after %v, the dead time is %v", took, p.setup.deadtime)
+		}
+		if s := p.status(); s.Holds != "all" || s.Lease != "unlimited" {
+			p.t.Errorf("ours holds %s, lease %s", s.Holds, s.Lease)
+		}
+		if !p.real.holds(vip) {
+			p.t.Errorf("the killed heartbeat's kernel has lost the address: what did this row test?")
+		}
+		p.real.forget(vip)
+		p.real.start()
+		p.settled("all", "none", 15*time.Second)
+	})
+	// It held all. An old node takes nothing of it, not even its own (section
+	// 11), so ours takes what nobody has, after a while.
+	p.row(t, "ours restarts within the dead time", []string{"No one owns"}, func() {
+		p.judged()
+		p.kill()
+		p.start()
+		p.wait("theirs has noticed", 5*time.Second, func() bool { return strings.Contains(p.real.log(0), "Heartbeat restart on node node1") })
+		p.settled("all", "none", 10*time.Second)
+	})
+	p.row(t, "theirs restarts within the dead time", nil, func() {
+		p.planned(func() { p.ourCommand("standby") }, "none", "all")
+		p.judged()
+		p.real.kill()
+		p.real.forget(vip) // a machine that has booted does not have it
+		p.real.start()
+		p.settled("local", "local", 15*time.Second)
+	})
+	p.row(t, "old generations", []string{"attempted replay"}, p.oldGenerations)
+	p.row(t, "every packet verifies", nil, p.verified)
+	// Which the real one tells of at length, for each packet.
+	p.row(t, "another key", []string{"authtoken does not match", "authentication failed", "MSG"}, func() {
+		p.real.stop()
+		p.real.key("another-secret")
+		p.real.start()
+		p.wait("ours hears and refuses", 10*time.Second, func() bool {
+			return strings.Contains(p.systole.log.String(), "bad packet on ucast eth0")
+		})
+		p.wait("theirs hears and refuses", 10*time.Second, func() bool {
+			return strings.Contains(p.real.log(0), "authentication")
+		})
+		// The real one, alone after its initdead, serves too.
+		p.wait("theirs is alone", 15*time.Second, func() bool { return p.real.holds(vip) })
+		s := p.status()
+		if s.Holds != "all" || s.Role != "active" {
+			p.t.Errorf("ours holds %s, is %s", s.Holds, s.Role)
+		}
+		if n := peer(s); n.Status != "dead" || n.Links[0].Up {
+			p.t.Errorf("ours sees theirs as %+v", n)
+		}
+		if got := p.real.status("nodestatus", ours); got != "dead" {
+			p.t.Errorf("theirs sees ours as %q", got)
+		}
+	})
+}
+
+// TestTwoGroupsAutoFailbackOn is the story of a group for each node that goes
+// back to it.
+func TestTwoGroupsAutoFailbackOn(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, setup{prefix: "interop-on", keepalive: 100 * time.Millisecond, deadtime: 2 * time.Second,
+		autoFailback: true, twoGroups: true})
+	p.row(t, "cold start", nil, func() {
+		p.start()
+		p.real.start()
+		p.coldStart()
+		p.settled("local", "local", 15*time.Second)
+	})
+	p.row(t, "systole standby local", nil, func() {
+		p.planned(func() { p.ourCommand("standby", "local") }, "none", "all")
+	})
+	p.row(t, "systole takeover local", nil, func() {
+		p.planned(func() { p.ourCommand("takeover", "local") }, "local", "local")
+	})
+	p.row(t, "hb_standby local", nil, func() {
+		p.planned(func() { p.theirCommand("hb_standby", "local") }, "all", "none")
+	})
+	p.row(t, "hb_takeover local", nil, func() {
+		p.planned(func() { p.theirCommand("hb_takeover", "local") }, "local", "local")
+	})
+	p.row(t, "systole takeover foreign", nil, func() {
+		p.planned(func() { p.ourCommand("takeover", "foreign") }, "all", "none")
+	})
+	p.row(t, "systole standby foreign", nil, func() {
+		p.planned(func() { p.ourCommand("standby", "foreign") }, "local", "local")
+	})
+	p.row(t, "six hundred messages", nil, p.soak)
+	p.row(t, "theirs is killed and gets its group back", nil, func() {
+		p.real.kill()
+		p.wait("ours takes over", 10*time.Second, func() bool { s := p.status(); return s != nil && s.Holds == "all" })
+		p.real.forget(second)
+		p.real.start()
+		p.settled("local", "local", 20*time.Second)
+	})
+	p.row(t, "ours is killed and gets its group back", nil, func() {
+		p.kill()
+		p.wait("theirs takes over", 10*time.Second, func() bool { return p.real.holds(vip) })
+		p.start()
+		p.settled("local", "local", 20*time.Second)
+	})
+}
+
+// coldStart watches both join, and then nobody take anything for the ten
+// seconds of heartbeat-wire.md section 9.
+func (p *pair) coldStart() {
+	p.t.Helper()
+	p.wait("each sees the other active", 5*time.Second, func() bool {
+		s := p.status()
+		return s != nil && peer(s).Status == "active" &&
+			p.real.status("nodestatus", ours) == "active"
+	})
+	p.wait("ours owns its group", 15*time.Second, func() bool {
+		s := p.status()
+		return s != nil && s.Takeover.State == "stable"
+	})
+	var first, stable time.Time
+	for _, n := range nodes {
+		for _, m := range p.wire(n, "resource") {
+			if first.IsZero() || m.at.Before(first) {
+				first = m.at
+			}
+			if m.is("resource", "isstable=1") && (stable.IsZero() || m.at.Before(stable)) {
+				stable = m.at
+			}
+		}
+	}
+	if waited := stable.Sub(first); waited < 9900*time.Millisecond || waited > 11*time.Second {
+		p.t.Errorf("stable %v after the first report, want 10 s", waited)
+	}
+}
+
+// peer is how ours sees theirs.
+func peer(s *control.State) control.NodeState {
+	return s.Nodes[slices.IndexFunc(s.Nodes, func(n control.NodeState) bool { return !n.Self })]
+}
+
+// judged waits until theirs announces the dead time it is configured with; it
+// asks for two seconds more in its first five (heartbeat-wire.md section 7).
+func (p *pair) judged() {
+	p.t.Helper()
+	p.wait("theirs announces its dead time", 10*time.Second, func() bool {
+		s := p.status()
+		return s != nil && peer(s).Deadtime == p.setup.deadtime
+	})
+}
+
+// planned does something that moves groups and must never show two owners.
+func (p *pair) planned(f func(), weHold, theyHold string) {
+	p.t.Helper()
+	own := p.owners()
+	f()
+	p.settled(weHold, theyHold, 15*time.Second)
+	o := own.Stop()
+	p.t.Logf("owners: %v", o)
+	if o.TwoARP != 0 {
+		p.t.Errorf("two answer ARP in %d of %d questions, first after %v", o.TwoARP, o.Ticks, o.First)
+	}
+}
+
+func (p *pair) ourCommand(args ...string) {
+	p.t.Helper()
+	out, err := p.command(args...)
+	if err != nil {
+		p.t.Fatalf("systole %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	p.t.Log(out)
+}
+
+func (p *pair) theirCommand(tool string, args ...string) {
+	p.t.Helper()
+	if out, err := p.real.run(append([]string{filepath.Join(realTools, tool)}, args...)...); err != nil {
+		p.t.Fatalf("%s: %v\n%s", tool, err, out)
+	}
+}
+
+// kill is kill -9 of our daemon.
+func (p *pair) kill() {
+	p.t.Helper()
+	p.systole.proc.Kill()
+	<-p.systole.proc.Done()
+}
+
+// soak lets both send more than the real one's queue of unacknowledged
+// messages holds (heartbeat-wire.md section 6.4): row looks for "hist queue".
+func (p *pair) soak() {
+	const messages = 600
+	newest := func(src string) uint64 {
+		ms := p.wire(src, "status")
+		return ms[len(ms)-1].number("seq")
+	}
+	p.wait("600 messages of each", 90*time.Second, func() bool {
+		return newest(ours) > messages && newest(theirs) > messages
+	})
+	for _, n := range nodes {
+		acked := uint64(0)
+		for _, other := range nodes {
+			for _, m := range p.wire(other, "NS_ackmsg") {
+				if other != n && m.is("NS_ackmsg", "dest="+n) {
+					acked = max(acked, m.number("ackseq"))
+				}
+			}
+		}
+		if last := newest(n); acked+30 < last {
+			p.t.Errorf("%s has sent %d messages, %d are acknowledged", n, last, acked)
+		}
+	}
+	if got := p.real.status("hbstatus"); !strings.Contains(got, "running") {
+		p.t.Errorf("cl_status hbstatus: %q", got)
+	}
+}
+
+// oldGenerations plays each side a beat that is well signed and of a generation
+// long gone, with word of a death. It must be told and change nothing.
+func (p *pair) oldGenerations() {
+	from := len(p.real.log(0))
+	for src, dest := range map[string]string{ours: theirs, theirs: ours} {
+		beats := p.wire(src, "status")
+		old := slices.Clone(beats[len(beats)-1].message)
+		old = slices.DeleteFunc(old, func(f field) bool { return f.name == "auth" })
+		for i := range old {
+			switch old[i].name {
+			case "hg":
+				old[i].value = "1"
+			case "st":
+				old[i].value = "dead"
+			}
+		}
+		p.inject(dest, encode(old, theKey))
+	}
+	p.wait("ours tells of a replay", 5*time.Second, func() bool {
+		return strings.Contains(p.systole.log.String(), "packet of node node2 has generation 1, older than")
+	})
+	p.wait("theirs tells of a replay", 5*time.Second, func() bool {
+		return strings.Contains(p.real.log(from), "attempted replay")
+	})
+	p.settled("local", "local", 5*time.Second)
+}
+
+// verified looks at what the test's own decoder made of all packets so far.
+func (p *pair) verified() {
+	p.mu.Lock()
+	for _, b := range p.bad {
+		p.t.Error(b)
+	}
+	p.mu.Unlock()
+	for _, n := range nodes {
+		types := map[string]int{}
+		for _, m := range p.wire(n, "") {
+			types[m.get("t")]++
+		}
+		p.t.Logf("%s sent %v", n, types)
+		for _, want := range []string{"status", "NS_ackmsg", "reqnodes", "repnodes", "starting", "resource", "ask_resources", "hb_takeover", "shutdone"} {
+			if types[want] == 0 {
+				p.t.Errorf("%s has sent no %s: what was verified?", n, want)
+			}
+		}
+	}
+}
+
+// TestPartitionHeals is the story of a cable that is cut and plugged in again.
+func TestPartitionHeals(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, setup{prefix: "interop-cut", keepalive: 200 * time.Millisecond, deadtime: 2 * time.Second})
+	p.row(t, "theirs joins ours", nil, func() {
+		p.start()
+		p.wait("ours serves alone", 15*time.Second, func() bool { s := p.status(); return s != nil && s.Holds == "all" })
+		p.real.start()
+		p.settled("all", "none", 15*time.Second)
+	})
+	p.row(t, "what ours lost is sent again", nil, func() {
+		p.shortCut(theirs, func() error { _, err := p.command("standby"); return err }, "none", "all")
+	})
+	p.row(t, "what theirs lost is sent again", nil, func() {
+		p.shortCut(ours, func() error { _, err := p.real.run(filepath.Join(realTools, "hb_standby")); return err }, "all", "none")
+	})
+	// The real one's own words on a heal; it then starts itself anew (section 11).
+	split := []string{"returning after partition", "Late heartbeat", "Both machines own"}
+	p.row(t, "parted and together again", split, func() {
+		p.judged()
+		p.must(p.systole.host.Cut())
+		p.wait("both serve", 10*time.Second, func() bool {
+			s := p.status()
+			return s != nil && s.Role == "active" && s.Lease == "unlimited" && p.real.holds(vip)
+		})
+		from := len(p.systole.log.String())
+		p.must(p.systole.host.Plug())
+		p.wait("theirs restarts and lets go", 15*time.Second, func() bool { return !p.real.holds(vip) })
+		p.settled("all", "none", 25*time.Second)
+		if log := p.systole.log.String()[from:]; strings.Contains(log, "address removed") {
+			p.t.Errorf("ours let go of its address, though theirs was to restart:\n%s", log)
+		}
+	})
+}
+
+// shortCut pulls the other node's cable for less than the dead time while a node
+// begins a hand-over: its words are lost on the switch. The other one asks for
+// them and gets them (heartbeat-wire.md section 6.3), and the hand-over is done.
+func (p *pair) shortCut(asker string, handover func() error, weHold, theyHold string) {
+	p.t.Helper()
+	from := time.Now()
+	p.must(p.lab.Host(asker).Cut())
+	done := make(chan error, 1)
+	go func() { done <- handover() }()
+	time.Sleep(4 * p.setup.keepalive) // for some beats to be lost, too
+	p.must(p.lab.Host(asker).Plug())
+	p.must(<-done)
+	p.settled(weHold, theyHold, 15*time.Second)
+
+	asked := 0
+	other := map[string]string{ours: theirs, theirs: ours}[asker]
+	got := p.wire(other, "") // as it arrived
+	for _, m := range p.wire(asker, "NS_rexmit") {
+		if m.at.Before(from) {
+			continue
+		}
+		first, err1 := strconv.ParseUint(m.get("firstseq"), 10, 64) // decimal: section 4
+		last, err2 := strconv.ParseUint(m.get("lastseq"), 10, 64)
+		if m.get("dest") != other || err1 != nil || err2 != nil || first > last {
+			p.t.Errorf("asked by %s: %s", asker, m)
+			continue
+		}
+		for ; first <= last; first++ {
+			asked++
+			if !slices.ContainsFunc(got, func(r packet) bool { return r.at.After(from) && r.number("seq") == first }) {
+				p.t.Errorf("%s asked for message %d and did not get it", asker, first)
+			}
+		}
+	}
+	p.t.Logf("%s asked for %d messages and got them", asker, asked)
+	if asked == 0 {
+		p.t.Errorf("%s has missed nothing: what did the cut do?", asker)
+	}
+}
