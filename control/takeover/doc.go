@@ -6,7 +6,9 @@
 // heartbeat-wire.md (auto_failback on or off; legacy is not spoken). Two
 // Systole directors recognise each other by the message "systole", which an old
 // node ignores, and do better: no ten seconds at a cold start, no restart after
-// a partition, no groups without an owner after a quick restart.
+// a partition, no groups without an owner after a quick restart. Where an old
+// node would leave groups with no owner, or with two, for good, we take or leave
+// them: see adopt and yield.
 //
 // # Promises
 //

@@ -30,6 +30,9 @@ const (
 	// orphanWaitOld is how long an old node and we must have been settled before
 	// groups that neither holds are taken: its words come late, too.
 	orphanWaitOld = 2 * time.Second
+	// yieldWaitOld is how long an old node may take to restart itself after a
+	// partition and so let go: it begins after two seconds (section 11).
+	yieldWaitOld = 5 * time.Second
 	// acquireRetry is the pause after a failed Acquire, releaseRetry after a
 	// failed Release. Groups that could not be acquired are offered to the
 	// peer at most once each offerPause, or two broken nodes would play tennis.
@@ -82,6 +85,7 @@ const (
 	timerAcquire               // try failed acquisitions again
 	timerRelease               // try failed releases again
 	timerOrphan                // groups have had no owner for a while
+	timerYield                 // an old peer does not let go of what we hold, too
 	timerStop                  // a Shutdown waited long enough
 	timers
 )
@@ -253,6 +257,8 @@ func (m *Machine) fire() {
 			m.retryRelease()
 		case timerOrphan:
 			m.adopt()
+		case timerYield:
+			m.yield()
 		case timerStop:
 			m.goodbye()
 		}
@@ -296,9 +302,9 @@ func (m *Machine) unowned() Class {
 
 // audit reports contradictions, each once, when both nodes are settled.
 func (m *Machine) audit() {
-	none, text := m.unowned(), ""
+	none, both, text := m.unowned(), None, ""
 	if m.settled() {
-		both := m.held & m.otherHeld
+		both = m.held & m.otherHeld
 		if m.peerSystole {
 			both = None // being resolved, see contest
 		}
@@ -317,6 +323,11 @@ func (m *Machine) audit() {
 		m.error("%s we hold %s, %s holds %s (its words)", text, m.held, m.cfg.Peer, m.otherHeld.Inverse())
 	}
 	m.audited = text
+	if both == None {
+		m.clear(timerYield)
+	} else if !m.running(timerYield) {
+		m.set(timerYield, yieldWaitOld)
+	}
 	// Several troubles at once can leave groups that each node thinks the
 	// other one's. Between Systole directors the preferred one takes them; if
 	// it was wrong, the rule for two owners applies.
@@ -333,6 +344,14 @@ func (m *Machine) audit() {
 		m.clear(timerOrphan)
 	case !m.running(timerOrphan):
 		m.set(timerOrphan, wait)
+	}
+}
+
+// yield lets go of what an old peer has had all the time: it never saw us dead,
+// or found out too late to restart itself, and gives way to no word of ours.
+func (m *Machine) yield() {
+	if both := m.held & m.otherHeld; m.settled() && !m.peerSystole && both != None {
+		m.lose(both, m.cfg.Peer+" does not let go")
 	}
 }
 

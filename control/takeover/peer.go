@@ -112,7 +112,7 @@ func (m *Machine) die(why string) {
 	if m.peerReported && m.otherHeld == None {
 		result = "unneeded"
 	}
-	for _, t := range []timer{timerStart, timerReport, timerStandby, timerClaim, timerBelieve, timerAcquire, timerFailback, timerOrphan} {
+	for _, t := range []timer{timerStart, timerReport, timerStandby, timerClaim, timerBelieve, timerAcquire, timerFailback, timerOrphan, timerYield} {
 		m.clear(t)
 	}
 	m.phase, m.failback = phaseIdle, false

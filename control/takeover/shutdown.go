@@ -35,7 +35,7 @@ func (m *Machine) goodbye() {
 	}
 	m.state = stateShutdown
 	m.phase = phaseIdle
-	for _, t := range []timer{timerStart, timerReport, timerStandby, timerFailback, timerClaim, timerBelieve, timerAcquire, timerOrphan, timerStop} {
+	for _, t := range []timer{timerStart, timerReport, timerStandby, timerFailback, timerClaim, timerBelieve, timerAcquire, timerOrphan, timerYield, timerStop} {
 		m.clear(t)
 	}
 	if m.held != None {

@@ -141,7 +141,7 @@ func (m *Machine) reportOverdue() {
 // oldReport resolves what a report of an old node contradicts. Such a node
 // never lets go because of what we say; if it saw us dead, too, it restarts
 // itself two seconds later and all is ours (section 11). So it keeps what is
-// its own by preference, and we keep ours.
+// its own by preference, and we keep ours until yield.
 func (m *Machine) oldReport() {
 	if m.lease == LeaseSuspended {
 		m.resume(m.held & m.otherHeld)
