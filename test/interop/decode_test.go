@@ -143,10 +143,15 @@ func encode(m message, key string) []byte {
 }
 
 // complete says what a message lacks that every receiver requires (section 4)
-// or that a real sender always gives.
-func (m message) complete() error {
+// or that a real sender always gives; auth, unless it has msgfmt netstring.
+func (m message) complete(auth bool) error {
 	var errs []error
-	need := map[string]int{"t": 1, "src": 1, "srcuuid": 16, "hg": 1, "ts": 1, "ttl": 1, "auth": 42}
+	need := map[string]int{"t": 1, "src": 1, "srcuuid": 16, "hg": 1, "ts": 1, "ttl": 1}
+	if auth {
+		need["auth"] = len(sign("", nil))
+	} else if m.get("auth") != "" {
+		errs = append(errs, errors.New("field auth is there"))
+	}
 	if !strings.HasPrefix(m.get("t"), "NS_") {
 		need["seq"] = 1
 	}

@@ -70,8 +70,10 @@ func lacking(t *testing.T, what string) {
 type setup struct {
 	prefix              string
 	keepalive, deadtime time.Duration
+	theirDeadtime       time.Duration // each announces its own
 	autoFailback        bool
 	twoGroups           bool // one for each node; else one that prefers ours
+	netstring           bool // theirs writes no inner authenticator (heartbeat-wire.md section 2.3)
 }
 
 // pair is one cluster: ours, theirs, a client and a real server.
@@ -209,7 +211,7 @@ func (p *pair) addTheirs() {
 		resources[theirs] = []netip.Addr{second}
 	}
 	p.real = newReal(p.t, p.lab, h, theirs, realConfig{
-		keepalive: p.setup.keepalive, deadtime: p.setup.deadtime, initdead: initdead,
+		keepalive: p.setup.keepalive, deadtime: p.setup.theirDeadtime, initdead: initdead, netstring: p.setup.netstring,
 		peer: addrs[ours], autoFailback: p.setup.autoFailback, resources: resources, key: theKey,
 	})
 	for _, n := range nodes {
@@ -455,7 +457,7 @@ func datagram(frame []byte) []byte {
 func (p *pair) saw(to string, b []byte) {
 	m, err := decode(b, theKey)
 	if err == nil {
-		err = m.complete()
+		err = m.complete(m.get("src") == ours || !p.setup.netstring)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -44,7 +44,7 @@ type real struct {
 type realConfig struct {
 	keepalive, deadtime, initdead time.Duration
 	peer                          netip.Addr
-	autoFailback                  bool
+	autoFailback, netstring       bool
 	resources                     map[string][]netip.Addr // by preferred node
 	key                           string
 }
@@ -68,6 +68,7 @@ func newReal(t *testing.T, lab *netlab.Lab, host *netlab.Host, name string, cfg 
 	r.owned("lib/ccm", "lib/crm", "lib/pengine")
 	r.root("lib/api", "lib/casual", "lib/ckpt", "lib/cores/root", "lib/cores/nobody", "lib/cores/hacluster", "lib/lrm")
 	onOff := map[bool]string{true: "on", false: "off"}
+	format := map[bool]string{true: "netstring", false: "classic"}
 	r.write("ha.d/ha.cf", 0o644, fmt.Sprintf(`logfile /var/log/ha-log
 debugfile /var/log/ha-debug
 keepalive %dms
@@ -76,10 +77,11 @@ initdead %dms
 udpport 694
 ucast %s %s
 auto_failback %s
+msgfmt %s
 node node1 node2
 realtime off
 coredumps off
-`, cfg.keepalive.Milliseconds(), cfg.deadtime.Milliseconds(), cfg.initdead.Milliseconds(), netlab.NIC, cfg.peer, onOff[cfg.autoFailback]))
+`, cfg.keepalive.Milliseconds(), cfg.deadtime.Milliseconds(), cfg.initdead.Milliseconds(), netlab.NIC, cfg.peer, onOff[cfg.autoFailback], format[cfg.netstring]))
 	var groups strings.Builder
 	for _, n := range nodes {
 		for _, a := range cfg.resources[n] {

@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"net"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -9,7 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"systole/control"
+	"systole/test/netlab"
 )
 
 // atOnce is how long a take-over may take that waits for no dead time: the
@@ -22,7 +26,8 @@ const atOnce = 5 * time.Second
 // held: so it holds "local" while ours serves.
 func TestOneGroupAutoFailbackOff(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, setup{prefix: "interop-off", keepalive: 200 * time.Millisecond, deadtime: 2 * time.Second})
+	p := newPair(t, setup{prefix: "interop-off", keepalive: 200 * time.Millisecond, deadtime: 2 * time.Second,
+		theirDeadtime: 3 * time.Second})
 	p.row(t, "cold start", nil, func() {
 		p.start()
 		p.real.start()
@@ -46,7 +51,7 @@ func TestOneGroupAutoFailbackOff(t *testing.T) {
 			began := time.Now()
 			p.must(p.systole.proc.Signal(syscall.SIGTERM))
 			p.wait("theirs takes over", atOnce, func() bool { return p.real.holds(vip) })
-			t.Logf("theirs has the address %v after SIGTERM", time.Since(began).Round(time.Millisecond))
+			p.t.Logf("theirs has the address %v after SIGTERM", time.Since(began).Round(time.Millisecond))
 			<-p.systole.proc.Done()
 			if err := p.systole.proc.Wait(); err != nil {
 				p.t.Errorf("our daemon ended with %v", err)
@@ -56,14 +61,10 @@ func TestOneGroupAutoFailbackOff(t *testing.T) {
 	})
 	p.row(t, "theirs stops", nil, func() {
 		p.planned(func() {
-			stopped := make(chan time.Time, 1)
-			go func() {
-				p.wait("ours takes over", atOnce+5*time.Second, func() bool { s := p.status(); return s != nil && s.Role == "active" })
-				stopped <- time.Now()
-			}()
-			p.real.stop()
-			ended := time.Now()
-			t.Logf("ours serves %v before the end of heartbeat -k", ended.Sub(<-stopped).Round(time.Millisecond))
+			p.real.stop() // returns seconds after its "shutdone"
+			if s := p.status(); s.Role != "active" || peer(s).Status != "active" {
+				p.t.Errorf("when theirs has ended ours is %s and sees it as %s: it waited for a death", s.Role, peer(s).Status)
+			}
 			p.real.start()
 		}, "all", "none")
 	})
@@ -74,7 +75,7 @@ func TestOneGroupAutoFailbackOff(t *testing.T) {
 		p.wait("theirs takes over", 10*time.Second, func() bool { return p.real.holds(vip) })
 		time.Sleep(300 * time.Millisecond) // and theirs
 		o := own.Stop()
-		t.Logf("owners: %v", o)
+		p.t.Logf("owners: %v", o)
 		if o.Two != 0 || o.Forward[ours] == 0 || o.ARP[theirs] == 0 {
 			p.t.Errorf("two owners in %d of %d questions, first after %v; forwarded by ours %d, ARP answered by theirs %d",
 				o.Two, o.Ticks, o.First, o.Forward[ours], o.ARP[theirs])
@@ -88,9 +89,10 @@ func TestOneGroupAutoFailbackOff(t *testing.T) {
 		p.real.kill()
 		p.wait("ours takes over", 10*time.Second, func() bool { s := p.status(); return s != nil && s.Role == "active" })
 		took := time.Since(killed)
-		t.Logf("ours serves %v after the kill", took.Round(time.Millisecond))
-		if took < p.setup.deadtime-p.setup.keepalive-100*time.Millisecond || took > p.setup.deadtime+time.Second {
-			p.t.Errorf("took over after %v, the dead time is %v", took, p.setup.deadtime)
+		p.t.Logf("ours serves %v after the kill", took.Round(time.Millisecond))
+		// The dead time is the one that theirs announces, not ours.
+		if took < p.setup.theirDeadtime-p.setup.keepalive-100*time.Millisecond || took > p.setup.theirDeadtime+time.Second {
+			p.t.Errorf("took over after %v, its dead time is %v", took, p.setup.theirDeadtime)
 		}
 		if s := p.status(); s.Holds != "all" || s.Lease != "unlimited" {
 			p.t.Errorf("ours holds %s, lease %s", s.Holds, s.Lease)
@@ -152,7 +154,7 @@ func TestOneGroupAutoFailbackOff(t *testing.T) {
 func TestTwoGroupsAutoFailbackOn(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, setup{prefix: "interop-on", keepalive: 100 * time.Millisecond, deadtime: 2 * time.Second,
-		autoFailback: true, twoGroups: true})
+		theirDeadtime: 2 * time.Second, autoFailback: true, twoGroups: true})
 	p.row(t, "cold start", nil, func() {
 		p.start()
 		p.real.start()
@@ -178,6 +180,7 @@ func TestTwoGroupsAutoFailbackOn(t *testing.T) {
 		p.planned(func() { p.ourCommand("standby", "foreign") }, "local", "local")
 	})
 	p.row(t, "six hundred messages", nil, p.soak)
+	p.row(t, "every packet verifies", nil, p.verified)
 	p.row(t, "theirs is killed and gets its group back", nil, func() {
 		p.real.kill()
 		p.wait("ours takes over", 10*time.Second, func() bool { s := p.status(); return s != nil && s.Holds == "all" })
@@ -233,7 +236,7 @@ func (p *pair) judged() {
 	p.t.Helper()
 	p.wait("theirs announces its dead time", 10*time.Second, func() bool {
 		s := p.status()
-		return s != nil && peer(s).Deadtime == p.setup.deadtime
+		return s != nil && peer(s).Deadtime == p.setup.theirDeadtime
 	})
 }
 
@@ -342,7 +345,7 @@ func (p *pair) verified() {
 			types[m.get("t")]++
 		}
 		p.t.Logf("%s sent %v", n, types)
-		for _, want := range []string{"status", "NS_ackmsg", "reqnodes", "repnodes", "starting", "resource", "ask_resources", "hb_takeover", "shutdone"} {
+		for _, want := range []string{"status", "NS_ackmsg", "reqnodes", "repnodes", "starting", "resource", "ask_resources", "hb_takeover"} {
 			if types[want] == 0 {
 				p.t.Errorf("%s has sent no %s: what was verified?", n, want)
 			}
@@ -350,10 +353,13 @@ func (p *pair) verified() {
 	}
 }
 
-// TestPartitionHeals is the story of a cable that is cut and plugged in again.
+// TestPartitionHeals is the story of a cable that is cut and plugged in again,
+// and of "msgfmt netstring". With that the real one's own hb_standby and
+// hb_takeover do nothing, so a hand-over begins at ours here.
 func TestPartitionHeals(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, setup{prefix: "interop-cut", keepalive: 200 * time.Millisecond, deadtime: 2 * time.Second})
+	p := newPair(t, setup{prefix: "interop-cut", keepalive: 200 * time.Millisecond, deadtime: 2 * time.Second,
+		theirDeadtime: 2 * time.Second, netstring: true})
 	p.row(t, "theirs joins ours", nil, func() {
 		p.start()
 		p.wait("ours serves alone", 15*time.Second, func() bool { s := p.status(); return s != nil && s.Holds == "all" })
@@ -364,7 +370,14 @@ func TestPartitionHeals(t *testing.T) {
 		p.shortCut(theirs, func() error { _, err := p.command("standby"); return err }, "none", "all")
 	})
 	p.row(t, "what theirs lost is sent again", nil, func() {
-		p.shortCut(ours, func() error { _, err := p.real.run(filepath.Join(realTools, "hb_standby")); return err }, "all", "none")
+		p.shortCut(ours, nil, "none", "all")
+	})
+	p.row(t, "ours takes theirs for dead", []string{"Both machines own"}, func() {
+		p.judged()
+		p.deaf(func() {
+			p.wait("ours takes over", 10*time.Second, func() bool { s := p.status(); return s != nil && s.Role == "active" })
+		})
+		p.settled("none", "all", 20*time.Second) // which never knew, and never lets go
 	})
 	// The real one's own words on a heal; it then starts itself anew (section 11).
 	split := []string{"returning after partition", "Late heartbeat", "Both machines own"}
@@ -373,7 +386,8 @@ func TestPartitionHeals(t *testing.T) {
 		p.must(p.systole.host.Cut())
 		p.wait("both serve", 10*time.Second, func() bool {
 			s := p.status()
-			return s != nil && s.Role == "active" && s.Lease == "unlimited" && p.real.holds(vip)
+			return s != nil && s.Role == "active" && s.Lease == "unlimited" && p.real.holds(vip) &&
+				p.real.status("nodestatus", ours) == "dead"
 		})
 		from := len(p.systole.log.String())
 		p.must(p.systole.host.Plug())
@@ -385,15 +399,36 @@ func TestPartitionHeals(t *testing.T) {
 	})
 }
 
-// shortCut pulls the other node's cable for less than the dead time while a node
-// begins a hand-over: its words are lost on the switch. The other one asks for
-// them and gets them (heartbeat-wire.md section 6.3), and the hand-over is done.
+// deaf keeps theirs' packets, and nothing else, from ours while f runs: theirs
+// believes in a MAC address of ours that nobody has.
+func (p *pair) deaf(f func()) {
+	p.t.Helper()
+	nl := p.real.host.Netlink()
+	link, err := nl.LinkByName(netlab.NIC)
+	p.must(err)
+	n := netlink.Neigh{LinkIndex: link.Attrs().Index, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT,
+		IP: addrs[ours].AsSlice(), HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}}
+	p.must(nl.NeighSet(&n))
+	defer func() { p.must(nl.NeighDel(&n)) }()
+	f()
+}
+
+// shortCut pulls a node's cable for less than the dead time while the other one
+// sends beats and, if handover is given, begins one: all lost on the switch. It
+// asks for them and gets them (heartbeat-wire.md section 6.3), and the hand-over
+// is done.
 func (p *pair) shortCut(asker string, handover func() error, weHold, theyHold string) {
 	p.t.Helper()
 	from := time.Now()
 	p.must(p.lab.Host(asker).Cut())
 	done := make(chan error, 1)
-	go func() { done <- handover() }()
+	go func() {
+		if handover == nil {
+			done <- nil
+			return
+		}
+		done <- handover()
+	}()
 	time.Sleep(4 * p.setup.keepalive) // for some beats to be lost, too
 	p.must(p.lab.Host(asker).Plug())
 	p.must(<-done)
