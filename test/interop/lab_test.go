@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -88,12 +87,6 @@ type pair struct {
 	mu      sync.Mutex
 	packets []packet
 	bad     []string
-}
-
-// packet is one that was seen on the wire.
-type packet struct {
-	at time.Time
-	message
 }
 
 // director is the Systole daemon.
@@ -415,77 +408,6 @@ func (p *pair) row(t *testing.T, name string, known []string, f func()) {
 	if !ok {
 		t.FailNow() // the rest of the story begins where this should have ended
 	}
-}
-
-// capture decodes all heartbeat packets that come in to a host.
-func (p *pair) capture(h *netlab.Host) {
-	p.t.Helper()
-	const etherIPv4 = 0x0800
-	c, err := h.ListenRaw(etherIPv4)
-	p.must(err)
-	done := make(chan struct{})
-	p.t.Cleanup(func() { c.Close(); <-done })
-	go func() {
-		defer close(done)
-		buf := make([]byte, 2048)
-		for {
-			n, _, err := c.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			if b := datagram(buf[:n]); b != nil {
-				p.saw(h.Name, b)
-			}
-		}
-	}()
-}
-
-// datagram is the payload of a frame to the heartbeat port, nil if it is none.
-func datagram(frame []byte) []byte {
-	const ether, udp, port = 14, 17, 694
-	if len(frame) < ether+20 || frame[ether+9] != udp {
-		return nil
-	}
-	ip := frame[ether:]
-	length, head := int(ip[2])<<8|int(ip[3]), int(ip[0]&15)*4
-	if length > len(ip) || head+8 > length || int(ip[head+2])<<8|int(ip[head+3]) != port {
-		return nil
-	}
-	return ip[head+8 : length]
-}
-
-func (p *pair) saw(to string, b []byte) {
-	m, err := decode(b, theKey)
-	if err == nil {
-		err = m.complete(m.get("src") == ours || !p.setup.netstring)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err != nil {
-		p.bad = append(p.bad, fmt.Sprintf("to %s: %v: %q", to, err, b))
-		return
-	}
-	p.packets = append(p.packets, packet{time.Now(), m})
-}
-
-// wire are the packets of a node so far, those of one type if t is given.
-func (p *pair) wire(src, t string) []packet {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(p.packets), func(m packet) bool {
-		return m.get("src") != src || t != "" && m.get("t") != t
-	})
-}
-
-// inject sends a packet to a node from the client: nobody looks at the source
-// address (heartbeat-wire.md section 1).
-func (p *pair) inject(to string, b []byte) {
-	p.t.Helper()
-	c, err := p.client.DialContext(context.Background(), "udp4", netip.AddrPortFrom(addrs[to], 694).String())
-	p.must(err)
-	defer c.Close()
-	_, err = c.Write(b)
-	p.must(err)
 }
 
 func (p *pair) dumpOnFailure() {
