@@ -17,8 +17,8 @@ demo: build ## watch a pair of directors at work (root)
 # after the others, one at a time.
 test: test-deps build ## everything; as root, on Debian, nothing else is needed
 	go vet ./...
-	go test $$(go list ./... | grep -v -e '^systole/test/e2e' -e '^systole/cmd/systole/demo')
-	go test -count=1 -p 1 -timeout 8m ./cmd/systole/demo/... ./test/e2e/...
+	go test $$(go list ./... | grep -v -e '^systole/test/e2e' -e '^systole/test/interop' -e '^systole/cmd/systole/demo')
+	go test -count=1 -p 1 -timeout 8m ./cmd/systole/demo/... ./test/e2e/... ./test/interop/...
 
 test-deps: ## install, or name, what the tests need besides Go
 	@sh test/deps.sh
