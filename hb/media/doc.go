@@ -2,6 +2,7 @@
 // small package that registers itself by name, and a director uses several at
 // once.
 //
-// Package hb/media/ucast is the first one; a program that wants it imports it
-// for its registration.
+// There are ucast, bcast and mcast over UDP and serial over a null-modem cable;
+// a program imports those it wants for their registration. The kinds for IPv6
+// are left out.
 package media

@@ -58,7 +58,28 @@ type Stats struct {
 type Spec struct {
 	Interface string           // name of the network interface
 	Port      uint16           // port to receive on; 0 is DefaultPort
-	Peers     []netip.AddrPort // where to send; port 0 is DefaultPort
+	Peers     []netip.AddrPort // where ucast sends to; port 0 is DefaultPort
+	Group     netip.Addr       // where mcast sends to; zero is its default
+	TTL       int              // routers that mcast may cross, plus 1; 0 is 1
+	Device    string           // path of the serial line
+	Baud      int              // its rate in bit/s; 0 is the default of serial
+}
+
+// Unused names a field, as the configuration does, that is set and not among
+// those used; "" if there is none.
+func (s Spec) Unused(used ...string) string {
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"interface", s.Interface != ""}, {"port", s.Port != 0}, {"peers", len(s.Peers) > 0}, {"group", s.Group != netip.Addr{}},
+		{"ttl", s.TTL != 0}, {"device", s.Device != ""}, {"baud", s.Baud != 0},
+	} {
+		if f.set && !slices.Contains(used, f.name) {
+			return f.name
+		}
+	}
+	return ""
 }
 
 // DefaultPort is the UDP port of heartbeat, ha-cluster (heartbeat-wire.md

@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"systole/hb/media"
+	"systole/hb/media/internal/mediatest"
+	"systole/hb/media/internal/udp"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -32,6 +34,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"0.0.0.0", media.Spec{Interface: "lo", Peers: []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:694")}}, "one node"},
 		{"multicast", media.Spec{Interface: "lo", Peers: []netip.AddrPort{netip.MustParseAddrPort("225.0.0.1:694")}}, "one node"},
 		{"broadcast", media.Spec{Interface: "lo", Peers: []netip.AddrPort{netip.MustParseAddrPort("255.255.255.255:694")}}, "one node"},
+		{"group", media.Spec{Interface: "lo", Peers: peer, Group: netip.MustParseAddr("225.0.0.1")}, "group means nothing"},
 		{"twice", media.Spec{Interface: "lo", Peers: append(peer, netip.MustParseAddrPort("[::ffff:192.0.2.1]:0"))}, "192.0.2.1:694 is there twice"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -61,7 +64,7 @@ func freePorts(t *testing.T, n int) (ports []uint16) {
 }
 
 // onLoopback opens a medium that receives on port and sends to 127.0.0.1:to.
-func onLoopback(t *testing.T, port, to uint16) *medium {
+func onLoopback(t *testing.T, port, to uint16) *udp.Medium {
 	t.Helper()
 	m, err := media.Open("ucast", media.Spec{
 		Interface: "lo", Port: port, Peers: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), to)},
@@ -70,13 +73,13 @@ func onLoopback(t *testing.T, port, to uint16) *medium {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { m.Close() })
-	if why := m.(*medium).why; why != nil {
+	if why := m.(*udp.Medium).Err(); why != nil {
 		if errors.Is(why, unix.EPERM) {
-			missing(t, "SO_BINDTODEVICE without privilege (Linux 5.7)")
+			mediatest.Missing(t, "SO_BINDTODEVICE without privilege (Linux 5.7)")
 		}
 		t.Fatal(why)
 	}
-	return m.(*medium)
+	return m.(*udp.Medium)
 }
 
 func TestExchange(t *testing.T) {
@@ -86,7 +89,7 @@ func TestExchange(t *testing.T) {
 		t.Errorf("names %q and %q, want different ones that begin with %q", a.Name(), b.Name(), want)
 	}
 	buf := make([]byte, 1500)
-	for _, way := range []struct{ from, to *medium }{{a, b}, {b, a}, {a, b}} {
+	for _, way := range []struct{ from, to *udp.Medium }{{a, b}, {b, a}, {a, b}} {
 		want := bytes.Repeat([]byte("beat"), 100)
 		if err := way.from.Send(want); err != nil {
 			t.Fatal(err)

@@ -1,0 +1,197 @@
+package udp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// sockets are the two of one medium: what is sent comes from a port of its
+// own, not from the one that is received on (section 1).
+type sockets struct {
+	in      *net.UDPConn
+	out     int // a descriptor outside of the runtime's poller: Send must not wait
+	ifindex uint32
+	to      []unix.SockaddrInet4
+	running bool // had a carrier when check looked last; Receive's
+}
+
+// openSockets binds a pair to the interface, which must exist.
+func openSockets(cfg *Config) (_ *sockets, err error) {
+	s := &sockets{out: -1, running: true}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	s.out, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socket to send: %w", err)
+	}
+	// The index is read before the sockets are bound: if the interface is
+	// replaced between the two, check sees it.
+	if s.ifindex, err = interfaceIndex(s.out, cfg.Device); err != nil {
+		return nil, err
+	}
+	if err := bindToDevice(s.out, cfg.Device); err != nil {
+		return nil, err
+	}
+	if cfg.Out != nil {
+		if err := cfg.Out(s.out, int(s.ifindex)); err != nil {
+			return nil, err
+		}
+	}
+	if s.to, err = cfg.To(s.out); err != nil {
+		return nil, err
+	}
+
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		if cerr := c.Control(func(fd uintptr) { err = s.prepare(int(fd), cfg) }); cerr != nil {
+			return cerr
+		}
+		return err
+	}}
+	conn, err := lc.ListenPacket(context.Background(), "udp4", fmt.Sprintf("0.0.0.0:%d", cfg.Port))
+	if err != nil {
+		return nil, fmt.Errorf("socket to receive: %w", err)
+	}
+	s.in = conn.(*net.UDPConn)
+	return s, nil
+}
+
+// prepare sets what must be set before the receiving socket is bound.
+func (s *sockets) prepare(fd int, cfg *Config) error {
+	if err := Set(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, "SO_REUSEADDR", 1); err != nil {
+		return err
+	}
+	if err := bindToDevice(fd, cfg.Device); err != nil {
+		return err
+	}
+	if cfg.In != nil {
+		return cfg.In(fd, int(s.ifindex))
+	}
+	return nil
+}
+
+// Set sets an option of a socket, whose name is for the error.
+func Set(fd, level, option int, name string, value int) error {
+	if err := unix.SetsockoptInt(fd, level, option, value); err != nil {
+		return fmt.Errorf("set %s: %w", name, err)
+	}
+	return nil
+}
+
+func bindToDevice(fd int, device string) error {
+	if err := unix.BindToDevice(fd, device); err != nil {
+		return fmt.Errorf("bind to interface %s: %w", device, err)
+	}
+	return nil
+}
+
+var (
+	// errReplaced: the sockets are bound to an interface that no longer has the
+	// name.
+	errReplaced = errors.New("interface was replaced, opening it again")
+	// errReaddressed: the interface now reaches the others in another way.
+	errReaddressed = errors.New("interface has other addresses, opening it again")
+)
+
+// check tells whether the interface is still the one the sockets are bound to,
+// with the same destinations, and whether it has just got its carrier back. It
+// may be down: sockets survive that.
+func (s *sockets) check(cfg *Config) (back bool, err error) {
+	cerr := s.control(func(fd int) {
+		var index uint32
+		if index, err = interfaceIndex(fd, cfg.Device); err != nil {
+			return
+		}
+		if index != s.ifindex {
+			err = errReplaced
+			return
+		}
+		var to []unix.SockaddrInet4
+		if to, err = cfg.To(fd); err != nil {
+			return
+		}
+		same := func(a, b unix.SockaddrInet4) bool { return a.Addr == b.Addr && a.Port == b.Port }
+		if !slices.EqualFunc(to, s.to, same) {
+			err = errReaddressed
+			return
+		}
+		var running bool
+		if running, err = hasCarrier(fd, cfg.Device); err != nil {
+			return
+		}
+		back, s.running = running && !s.running, running
+	})
+	return back, errors.Join(cerr, err)
+}
+
+// revive calls the medium's own function for a link that may have forgotten us.
+func (s *sockets) revive(cfg *Config) error {
+	if cfg.Revive == nil {
+		return nil
+	}
+	var err error
+	cerr := s.control(func(fd int) { err = cfg.Revive(fd, int(s.ifindex)) })
+	return errors.Join(cerr, err)
+}
+
+// control calls f with the receiving socket, not with out: Close cannot take
+// it away meanwhile.
+func (s *sockets) control(f func(fd int)) error {
+	rc, err := s.in.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return rc.Control(func(fd uintptr) { f(int(fd)) })
+}
+
+// Interface asks the kernel something about an interface, by an ioctl request
+// of netdevice(7), in the network namespace of the socket fd, whatever
+// namespace the calling thread is in.
+func Interface(fd int, device string, request uint) (*unix.Ifreq, error) {
+	ifr, err := unix.NewIfreq(device)
+	if err != nil {
+		return nil, fmt.Errorf("interface %s: %w", device, err)
+	}
+	if err := unix.IoctlIfreq(fd, request, ifr); err != nil {
+		if errors.Is(err, unix.ENODEV) {
+			return nil, fmt.Errorf("interface %s does not exist: %w", device, err)
+		}
+		return nil, fmt.Errorf("interface %s: %w", device, err)
+	}
+	return ifr, nil
+}
+
+func interfaceIndex(fd int, device string) (uint32, error) {
+	ifr, err := Interface(fd, device, unix.SIOCGIFINDEX)
+	if err != nil {
+		return 0, err
+	}
+	return ifr.Uint32(), nil
+}
+
+func hasCarrier(fd int, device string) (bool, error) {
+	ifr, err := Interface(fd, device, unix.SIOCGIFFLAGS)
+	if err != nil {
+		return false, err
+	}
+	return ifr.Uint16()&unix.IFF_RUNNING != 0, nil
+}
+
+func (s *sockets) close() {
+	if s.in != nil {
+		s.in.Close()
+	}
+	if s.out >= 0 {
+		unix.Close(s.out)
+		s.out = -1
+	}
+}

@@ -1,0 +1,245 @@
+// Package udp is what the media over IPv4 datagrams have in common: a pair of
+// sockets bound to an interface that may come and go, one that sends without
+// ever waiting and one that receives (heartbeat-wire.md section 1). The kinds
+// differ in where they send to and in a few options; see Config.
+package udp
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"systole/hb/media"
+)
+
+const (
+	// checkInterval is how often it is looked whether the interface is still
+	// the one that the sockets are bound to. An interface that went away and
+	// came again is another one, and the kernel does not tell the old sockets.
+	checkInterval = time.Second
+	// reviveInterval is how often Revive is called while nothing is heard.
+	reviveInterval = 10 * time.Second
+)
+
+// Config makes a kind of medium. A function may be nil; To may not.
+//
+// The functions are called with a socket that is open, and in its network
+// namespace they ask by Interface alone. None may wait.
+type Config struct {
+	Kind   string // "ucast"
+	Device string // the interface
+	Port   uint16 // to receive on
+
+	// Out and In set options of the sending and the receiving socket before
+	// they are used.
+	Out, In func(fd, ifindex int) error
+	// To returns the destinations of a packet. It is asked when the sockets are
+	// opened and then once a second; another answer opens them anew.
+	To func(fd int) ([]unix.SockaddrInet4, error)
+	// Revive is told of the receiving socket when the link has its carrier back
+	// and, every ten seconds, while nothing is heard: the network may have
+	// forgotten us.
+	Revive func(fd, ifindex int) error
+}
+
+// Medium is a media.Medium over UDP.
+type Medium struct {
+	name string
+	cfg  Config
+
+	backoff media.Backoff // used by Receive only, as the next three are
+	checked time.Time     // when check was called last
+	heard   time.Time     // when a packet came, or Revive was called, last
+
+	done chan struct{} // closed by Close
+
+	mu     sync.Mutex // for what follows; never held while waiting
+	s      *sockets   // nil while broken
+	why    error      // why s is nil
+	closed bool
+
+	sent, received, dropped, failed atomic.Uint64
+}
+
+// Name is the name of a medium of this kind.
+func (cfg Config) Name() string {
+	if cfg.Port != media.DefaultPort {
+		return fmt.Sprintf("%s %s:%d", cfg.Kind, cfg.Device, cfg.Port)
+	}
+	return cfg.Kind + " " + cfg.Device
+}
+
+// Open returns a medium. The error is media.ErrSpec.
+func Open(cfg Config) (*Medium, error) {
+	if n := len(cfg.Device); n == 0 || n >= unix.IFNAMSIZ {
+		return nil, cfg.Bad("an interface name has 1 to %d characters", unix.IFNAMSIZ-1)
+	}
+	m := &Medium{name: cfg.Name(), cfg: cfg, done: make(chan struct{})}
+	// Tried at once so that the first beat is not lost; if it fails, Receive
+	// tries again and reports.
+	m.sockets()
+	return m, nil
+}
+
+// Bad is media.ErrSpec and says of which medium.
+func (cfg Config) Bad(format string, args ...any) error {
+	return fmt.Errorf("%w: %s: %s", media.ErrSpec, cfg.Name(), fmt.Sprintf(format, args...))
+}
+
+// Name is media.Medium's.
+func (m *Medium) Name() string { return m.name }
+
+// Send is media.Medium's.
+func (m *Medium) Send(p []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return media.ErrClosed
+	}
+	if m.s == nil {
+		m.failed.Add(1)
+		return m.why
+	}
+	var failure error
+	for i := range m.s.to {
+		err := unix.Sendto(m.s.out, p, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, &m.s.to[i])
+		switch {
+		case err == nil:
+			m.sent.Add(1)
+		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.EINTR),
+			errors.Is(err, unix.ECONNREFUSED): // ICMP from a stopped daemon is normal (section 1)
+			m.dropped.Add(1)
+		default:
+			m.failed.Add(1)
+			if failure == nil {
+				failure = fmt.Errorf("%s: send to %s: %w", m.name, netip.AddrFrom4(m.s.to[i].Addr), err)
+			}
+		}
+	}
+	if failure != nil {
+		// The interface may be another one by now: let Receive look at once.
+		m.s.in.SetReadDeadline(time.Unix(1, 0))
+	}
+	return failure
+}
+
+// Receive is media.Medium's.
+func (m *Medium) Receive(buf []byte) (int, error) {
+	for {
+		s, err := m.sockets()
+		if err != nil {
+			return 0, err
+		}
+		// Also while packets come: a node may hear itself all the time.
+		if now := time.Now(); now.Sub(m.checked) >= checkInterval {
+			if err := m.check(s, now); err != nil {
+				return 0, m.broken(s, err)
+			}
+		}
+		s.in.SetReadDeadline(time.Now().Add(checkInterval))
+		n, _, err := s.in.ReadFromUDPAddrPort(buf)
+		switch {
+		case err == nil:
+			m.backoff.Reset()
+			m.received.Add(1)
+			m.heard = time.Now()
+			return n, nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if err := m.check(s, time.Now()); err != nil {
+				return 0, m.broken(s, err)
+			}
+			m.backoff.Reset() // not earlier: a socket that opens may break at once
+		case errors.Is(err, unix.ECONNREFUSED):
+		default:
+			return 0, m.broken(s, err)
+		}
+	}
+}
+
+// check looks after the interface.
+func (m *Medium) check(s *sockets, now time.Time) error {
+	m.checked = now
+	back, err := s.check(&m.cfg)
+	if err == nil && (back || now.Sub(m.heard) >= reviveInterval) {
+		m.heard = now
+		err = s.revive(&m.cfg)
+	}
+	return err
+}
+
+// sockets returns the open sockets. If there are none it makes one attempt to
+// open them, when it is time for it.
+func (m *Medium) sockets() (*sockets, error) {
+	m.mu.Lock()
+	s, closed := m.s, m.closed
+	m.mu.Unlock()
+	if closed {
+		return nil, media.ErrClosed
+	}
+	if s != nil {
+		return s, nil
+	}
+	if !m.backoff.Wait(m.done) {
+		return nil, media.ErrClosed
+	}
+	s, err := openSockets(&m.cfg)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err != nil {
+		m.why = fmt.Errorf("%s: %w", m.name, err)
+		return nil, m.why
+	}
+	if m.closed {
+		s.close()
+		return nil, media.ErrClosed
+	}
+	m.s, m.why = s, nil
+	m.checked = time.Now()
+	m.heard = m.checked
+	return s, nil
+}
+
+// broken closes the sockets s; the next Receive opens new ones.
+func (m *Medium) broken(s *sockets, err error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return media.ErrClosed
+	}
+	s.close()
+	m.s, m.why = nil, fmt.Errorf("%s: %w", m.name, err)
+	return m.why
+}
+
+// Err says why the medium is broken at present; nil if it is not.
+func (m *Medium) Err() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.why
+}
+
+// Stats is media.Medium's.
+func (m *Medium) Stats() media.Stats {
+	return media.Stats{Sent: m.sent.Load(), Received: m.received.Load(), Dropped: m.dropped.Load(), Failed: m.failed.Load()}
+}
+
+// Close is media.Medium's.
+func (m *Medium) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return media.ErrClosed
+	}
+	m.closed = true
+	close(m.done)
+	if m.s != nil {
+		m.s.close()
+	}
+	return nil
+}

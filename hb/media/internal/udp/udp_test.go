@@ -1,0 +1,52 @@
+package udp
+
+import (
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"systole/hb/media"
+	"systole/hb/media/internal/mediatest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// to is a medium that sends to one address.
+func to(device string, a [4]byte) Config {
+	to := []unix.SockaddrInet4{{Port: media.DefaultPort, Addr: a}}
+	return Config{Kind: "ucast", Device: device, Port: media.DefaultPort, To: func(int) ([]unix.SockaddrInet4, error) { return to, nil }}
+}
+
+// Packets for a neighbour that does not answer ARP stay in the socket's
+// account: when it is used up, Send must not wait for room.
+func TestFullSocketDropsInsteadOfWaiting(t *testing.T) {
+	if !mediatest.OwnNetns(t) {
+		return
+	}
+	mediatest.Cable(t, "hb0", "192.0.2.1/24", "hb1")
+	mediatest.SetUp(t, "hb0")
+	m, err := Open(to("hb0", [4]byte{192, 0, 2, 2}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if err := unix.SetsockoptInt(m.s.out, unix.SOL_SOCKET, unix.SO_SNDBUF, 8192); err != nil {
+		t.Fatal(err)
+	}
+	const n = 200
+	packet, start := make([]byte, 1400), time.Now()
+	for range n {
+		if err := m.Send(packet); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// ARP is given up after 3 s; who waits for room waits that long.
+	if d := time.Since(start); d > 2*time.Second {
+		t.Errorf("took %v", d)
+	}
+	if s := m.Stats(); s.Dropped == 0 || s.Sent == 0 || s.Sent+s.Dropped != n {
+		t.Errorf("got %+v of %d packets", s, n)
+	}
+}

@@ -1,0 +1,243 @@
+package mcast
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"systole/hb/media"
+	"systole/hb/media/internal/mediatest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestOpenRefuses(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		spec media.Spec
+		says string
+	}{
+		{"no interface", media.Spec{}, "interface name"},
+		{"unicast group", media.Spec{Interface: "lo", Group: netip.MustParseAddr("192.0.2.1")}, "192.0.2.1 is not an IPv4 multicast"},
+		{"IPv6 group", media.Spec{Interface: "lo", Group: netip.MustParseAddr("ff05::1")}, "ff05::1 is not an IPv4 multicast"},
+		{"routers' group", media.Spec{Interface: "lo", Group: netip.MustParseAddr("224.0.0.5")}, "belongs to routers"},
+		{"ttl", media.Spec{Interface: "lo", TTL: 256}, "ttl 256 is not within 1 to 255"},
+		{"negative ttl", media.Spec{Interface: "lo", TTL: -1}, "ttl -1 is not within 1 to 255"},
+		{"baud", media.Spec{Interface: "lo", Baud: 9600}, "baud means nothing"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m, err := media.Open("mcast", c.spec)
+			if !errors.Is(err, media.ErrSpec) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("got %v, want %v and %q", err, media.ErrSpec, c.says)
+			}
+			if m != nil {
+				m.Close()
+			}
+		})
+	}
+}
+
+func openMcast(t *testing.T, s media.Spec) media.Medium {
+	t.Helper()
+	m, err := media.Open("mcast", s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	return m
+}
+
+func beat(m media.Medium) func() { return func() { m.Send([]byte("beat")) } }
+
+// quiet fails if there was a packet.
+func quiet(t *testing.T, who string, got <-chan error) {
+	t.Helper()
+	for len(got) > 0 {
+		if err := <-got; err == nil {
+			t.Errorf("%s: heard a packet that is not for it", who)
+		}
+	}
+}
+
+// pair is a cable to a peer, and no route to the group on either side.
+func pair(t *testing.T) (peer mediatest.Netns, link netlink.Link) {
+	t.Helper()
+	peer = mediatest.NewNetns(t)
+	link = mediatest.Cable(t, "hb0", "192.0.2.1/24", "hb1")
+	mediatest.SetUp(t, "hb0")
+	peer.Take(t, "hb1", "192.0.2.2/24")
+	return peer, link
+}
+
+func TestPeerHearsAndWeDoNot(t *testing.T) {
+	if !mediatest.OwnNetns(t) {
+		return
+	}
+	peer, _ := pair(t)
+	a := openMcast(t, media.Spec{Interface: "hb0"})
+	var b, other, port media.Medium
+	peer.Do(t, func() {
+		b = openMcast(t, media.Spec{Interface: "hb1"})
+		other = openMcast(t, media.Spec{Interface: "hb1", Group: netip.MustParseAddr("225.0.0.2")})
+		port = openMcast(t, media.Spec{Interface: "hb1", Port: 695, TTL: 7})
+	})
+	if a.Name() != "mcast hb0" || port.Name() != "mcast hb1:695" {
+		t.Errorf("names %q, %q", a.Name(), port.Name())
+	}
+	own, hears, deaf := mediatest.Listen(a), mediatest.Listen(b), mediatest.Listen(other)
+	for range 10 {
+		mediatest.Until(t, hears, true, beat(a))
+	}
+	mediatest.Until(t, own, true, beat(b))
+	for len(own) > 0 {
+		<-own
+	}
+	for range 10 {
+		mediatest.Until(t, hears, true, beat(a))
+	}
+	quiet(t, "ourselves", own)
+	quiet(t, "another group", deaf)
+}
+
+// Section 1: ttl 1 unless told otherwise.
+func TestTTL(t *testing.T) {
+	if !mediatest.OwnNetns(t) {
+		return
+	}
+	pair(t)
+	for _, ttl := range []int{0, 1, 7} {
+		sniffer := sniff(t, "hb0")
+		m := openMcast(t, media.Spec{Interface: "hb0", TTL: ttl})
+		if err := m.Send([]byte("beat")); err != nil {
+			t.Fatal(err)
+		}
+		p := sniffer.next(t, unix.IPPROTO_UDP, 5*time.Second)
+		if want := byte(max(1, ttl)); p[8] != want || netip.AddrFrom4([4]byte(p[16:20])) != DefaultGroup {
+			t.Errorf("ttl %d: sent with %d to %v", ttl, p[8], p[16:20])
+		}
+		m.Close()
+	}
+}
+
+// sniffer is a socket that sees the IPv4 packets of an interface.
+type sniffer int
+
+func sniff(t *testing.T, device string) sniffer {
+	t.Helper()
+	link, err := netlink.LinkByName(device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := binary.NativeEndian.Uint16([]byte{0, unix.ETH_P_ALL}) // in network order; only this sees what we send
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, int(all))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: link.Attrs().Index}); err != nil {
+		t.Fatal(err)
+	}
+	return sniffer(fd)
+}
+
+// next returns the next IPv4 packet of a protocol, or nil if there is none for
+// so long.
+func (s sniffer) next(t *testing.T, protocol byte, wait time.Duration) []byte {
+	t.Helper()
+	buf := make([]byte, 2000)
+	for end := time.Now().Add(wait); time.Now().Before(end); {
+		tv := unix.NsecToTimeval(max(int64(time.Until(end)), int64(time.Millisecond)))
+		if err := unix.SetsockoptTimeval(int(s), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
+			t.Fatal(err)
+		}
+		n, _, err := unix.Recvfrom(int(s), buf, 0)
+		if err != nil {
+			continue
+		}
+		if n >= 20 && buf[0]>>4 == 4 && buf[9] == protocol {
+			return buf[:n]
+		}
+	}
+	return nil
+}
+
+// A switch that was told by IGMP who is in the group has forgotten it with the
+// carrier: it must be told again. The kernel does so only for an interface
+// that is set up, not for one whose cable is back.
+func TestJoinsAgainWhenTheCarrierIsBack(t *testing.T) {
+	if !mediatest.OwnNetns(t) {
+		return
+	}
+	mediatest.Cable(t, "hb0", "192.0.2.1/24", "hb1")
+	mediatest.SetUp(t, "hb0")
+	m := openMcast(t, media.Spec{Interface: "hb0"})
+	mediatest.Listen(m)
+	wire := sniff(t, "hb0")
+	for wire.next(t, unix.IPPROTO_IGMP, 2500*time.Millisecond) != nil {
+		// The first reports, which the kernel repeats.
+	}
+	mediatest.SetDown(t, "hb1")
+	waitCarrier(t, m, false)
+	mediatest.SetUp(t, "hb1")
+	for end := time.Now().Add(5 * time.Second); ; {
+		p := wire.next(t, unix.IPPROTO_IGMP, time.Until(end))
+		if p == nil {
+			t.Fatal("no report to the switch")
+		}
+		group := DefaultGroup.As4()
+		if strings.Contains(string(p), string(group[:])) {
+			break
+		}
+	}
+}
+
+// waitCarrier waits until the medium must have seen what it looks for once a
+// second.
+func waitCarrier(t *testing.T, m media.Medium, want bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		l, err := netlink.LinkByName("hb0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (l.Attrs().OperState == netlink.OperUp) == want {
+			time.Sleep(1500 * time.Millisecond) // more than a check's interval
+			return
+		}
+	}
+	t.Fatal("the carrier does not change")
+}
+
+func TestInterfaceGoesAndComes(t *testing.T) {
+	if !mediatest.OwnNetns(t) {
+		return
+	}
+	m := openMcast(t, media.Spec{Interface: "hb0"})
+	got := mediatest.Listen(m)
+	for round := range 3 {
+		if err := mediatest.Until(t, got, false, func() {}); !strings.Contains(err.Error(), "mcast hb0") {
+			t.Errorf("round %d: %v", round, err)
+		}
+		if err := m.Send([]byte("beat")); err == nil {
+			t.Errorf("round %d: sends without an interface", round)
+		}
+		peer, link := pair(t)
+		var from media.Medium
+		peer.Do(t, func() { from = openMcast(t, media.Spec{Interface: "hb1"}) })
+		mediatest.Until(t, got, true, beat(from))
+		if err := m.Send([]byte("beat")); err != nil {
+			t.Errorf("round %d: %v", round, err)
+		}
+		if err := netlink.LinkDel(link); err != nil {
+			t.Fatal(err)
+		}
+		from.Close()
+	}
+}
