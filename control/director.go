@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"time"
 
 	"systole/control/config"
@@ -118,6 +119,10 @@ func New(o Options) *Director {
 // that. Run may be called once.
 func (d *Director) Run(ctx context.Context) error {
 	defer close(d.done)
+	if names := d.cfg.WithoutAddr(); len(names) > 0 {
+		d.event("config", slog.LevelWarn, "the address of %s on the LAN of the real servers is not known: connections that are open when a group moves are reset (no second chance); write cluster.addresses",
+			strings.Join(names, " and "))
+	}
 	d.Checks.Set(checkTargets(d.cfg))
 	d.Neighbours.Set(neighbourTargets(d.cfg))
 	// The loop wakes at least this often to say that it is not stuck.
@@ -288,19 +293,13 @@ func takeoverConfig(c *config.Config) takeover.Config {
 	return t
 }
 
-// peerAddrs are the other directors' addresses on the first medium that has
-// one: their place on the LAN that the real servers share.
+// peerAddrs are the other directors' addresses on the LAN that the real servers
+// share, as far as they are known.
 func peerAddrs(c *config.Config) []netip.Addr {
 	var out []netip.Addr
 	for _, n := range c.Cluster.Nodes {
-		if n == c.Node {
-			continue
-		}
-		for _, m := range c.Cluster.Media {
-			if a, ok := m.Peers[n]; ok && m.Interface == c.DataPlane.Interface {
-				out = append(out, a)
-				break
-			}
+		if a, ok := c.DirectorAddr(n); ok && n != c.Node {
+			out = append(out, a)
 		}
 	}
 	return out

@@ -24,6 +24,9 @@ import (
 	"systole/hb/driver"
 	"systole/hb/identity"
 	"systole/hb/media"
+	_ "systole/hb/media/bcast"
+	_ "systole/hb/media/mcast"
+	_ "systole/hb/media/serial"
 	_ "systole/hb/media/ucast"
 	"systole/hb/wire"
 )
@@ -129,7 +132,7 @@ func (d *daemon) makeHeartbeat() error {
 	var names []string
 	var ms []media.Medium
 	for _, m := range c.Media {
-		spec := media.Spec{Interface: m.Interface, Port: m.Port}
+		spec := media.Spec{Interface: m.Interface, Port: m.Port, Group: m.Group, TTL: m.TTL, Device: m.Device, Baud: m.Baud}
 		for n, a := range m.Peers {
 			if n != d.cfg.Node {
 				spec.Peers = append(spec.Peers, netip.AddrPortFrom(a, m.Port))
@@ -137,7 +140,7 @@ func (d *daemon) makeHeartbeat() error {
 		}
 		medium, err := media.Open(m.Type, spec)
 		if err != nil {
-			return fmt.Errorf("medium %s %s: %w", m.Type, m.Interface, err)
+			return fmt.Errorf("cluster.media: %s: %w", m, err)
 		}
 		names, ms = append(names, medium.Name()), append(ms, medium)
 	}

@@ -24,6 +24,11 @@ services:
 dataplane: {interface: eth0}
 `
 
+// ucastMedium is the medium of base.
+const ucastMedium = `type: ucast
+      interface: eth0
+      peers: {node1: 192.0.2.1, node2: 192.0.2.2}`
+
 // bad are edits of base (text to replace by the text that follows it, each once)
 // and every error they must give.
 var bad = []struct {
@@ -212,15 +217,88 @@ var bad = []struct {
 	{"media missing", []string{"  media:\n    - type: ucast\n      interface: eth0\n      peers: {node1: 192.0.2.1, node2: 192.0.2.2}\n", ""}, []string{
 		"2:1: media is missing in cluster: write at least one path between the directors, such as - {type: ucast, interface: eth0, peers: {...}}",
 	}},
-	{"medium of heartbeat", []string{"type: ucast", "type: bcast"}, []string{
-		`7:13: type: "bcast" is not there yet: use ucast`,
+	{"medium of heartbeat", []string{"type: ucast", "type: ping"}, []string{
+		`7:13: type: "ping" is not there yet: remove it`,
+	}},
+	{"medium over IPv6", []string{"type: ucast", "type: mcast6"}, []string{
+		`7:13: type: "mcast6" is not there yet, as IPv6: use mcast`,
 	}},
 	{"medium unknown", []string{"type: ucast", "type: ucats"}, []string{
-		`7:13: type: want ucast, found "ucats": did you mean "ucast"?`,
+		`7:13: type: want ucast, bcast, mcast or serial, found "ucats": did you mean "ucast"?`,
 	}},
-	{"medium without type and interface", []string{"    - type: ucast\n      interface: eth0\n      peers:", "    - peers:"}, []string{
+	{"medium without type", []string{"    - type: ucast\n      interface: eth0\n      peers:", "    - peers:"}, []string{
+		"7:7: type is missing in media: write one of ucast, bcast, mcast and serial, such as type: ucast",
+	}},
+	{"ucast without interface", []string{"      interface: eth0\n      peers:", "      peers:"}, []string{
 		"7:7: interface is missing in media: write the NIC of this path, such as interface: eth0",
-		"7:7: type is missing in media: write type: ucast",
+	}},
+	{"ucast with keys of others", []string{"      peers:", "      ttl: 2\n      group: 225.0.0.1\n      baud: 9600\n      device: /dev/ttyS0\n      peers:"}, []string{
+		"9:7: ttl has no effect in a medium of type ucast: remove it",
+		"10:7: group has no effect in a medium of type ucast: remove it",
+		"11:7: baud has no effect in a medium of type ucast: remove it",
+		"12:7: device has no effect in a medium of type ucast: remove it",
+	}},
+	{"bcast with peers", []string{"type: ucast", "type: bcast"}, []string{
+		"9:7: peers has no effect in a medium of type bcast: remove it",
+	}},
+	{"bcast with a group", []string{ucastMedium, "{type: bcast, interface: eth0, group: 225.0.0.1}"}, []string{
+		"7:38: group has no effect in a medium of type bcast: remove it",
+	}},
+	{"bcast without interface", []string{ucastMedium, "{type: bcast}"}, []string{
+		"7:7: interface is missing in media: write the NIC of this path, such as interface: eth0",
+	}},
+	{"mcast to one machine", []string{ucastMedium, "{type: mcast, interface: eth0, group: 192.0.2.1}"}, []string{
+		"7:45: group: 192.0.2.1 is not a multicast group: want one from 224.0.1.0 to 239.255.255.255",
+	}},
+	{"mcast to routers", []string{ucastMedium, "{type: mcast, interface: eth0, group: 224.0.0.18}"}, []string{
+		"7:45: group: 224.0.0.18 belongs to routers and the like (224.0.0.0/24, RFC 5771): want one from 224.0.1.0 to 239.255.255.255",
+	}},
+	{"mcast to a name", []string{ucastMedium, "{type: mcast, interface: eth0, group: all}"}, []string{
+		`7:45: group: "all" is not an IP address: write a multicast group such as 225.0.0.1`,
+	}},
+	{"mcast over IPv6", []string{ucastMedium, "{type: mcast, interface: eth0, group: 'ff05::694'}"}, []string{
+		"7:45: group: ff05::694 is an IPv6 address: only IPv4 works so far",
+	}},
+	{"mcast ttl", []string{ucastMedium, "{type: mcast, interface: eth0, ttl: 0}"}, []string{
+		"7:43: ttl: 0 is out of range: want 1 to 255",
+	}},
+	{"mcast with heartbeat's loop", []string{ucastMedium, "{type: mcast, interface: eth0, loop: 0}"}, []string{
+		`7:38: unknown key "loop" in media: want type, interface, port, group, ttl, device, baud or peers`,
+	}},
+	{"serial without device", []string{ucastMedium, "{type: serial, baud: 9600}"}, []string{
+		"7:7: device is missing in media: write the serial line of this path, such as device: /dev/ttyS0",
+	}},
+	{"serial rate", []string{ucastMedium, "{type: serial, device: /dev/ttyS0, baud: 1200}"}, []string{
+		"7:48: baud: 1200 is not a rate of serial lines: want 9600, 19200, 38400, 57600, 115200, 230400 or 460800",
+	}},
+	{"serial device", []string{ucastMedium, "{type: serial, device: ttyS0}"}, []string{
+		`7:30: device: "ttyS0" is not an absolute path: begin it with /`,
+	}},
+	{"serial with interface and port", []string{ucastMedium, "{type: serial, device: /dev/ttyS0, interface: eth0, port: 694}"}, []string{
+		"7:42: interface has no effect in a medium of type serial: remove it",
+		"7:59: port has no effect in a medium of type serial: remove it",
+	}},
+	{"serial line twice", []string{"groups:", "    - {type: serial, device: /dev/ttyS0}\n    - {type: serial, device: /dev/ttyS0, baud: 9600}\ngroups:"}, []string{
+		"11:30: media: /dev/ttyS0 is there already, in line 10: a second path needs another line",
+	}},
+	{"bcast beside ucast", []string{"groups:", "    - {type: bcast, interface: eth0}\ngroups:"}, []string{
+		"10:32: media: eth0 port 694 is there already, in line 8: a second path needs another NIC or port",
+	}},
+	{"addresses incomplete", []string{"  media:", "  addresses: {node1: 192.0.2.1, node3: 192.0.2.3}\n  media:"}, []string{
+		"6:3: node2 is missing in addresses: write the address of every node on the LAN of the real servers, such as node2: 192.0.2.1",
+		`6:33: addresses: "node3" is not among nodes (node1, node2)`,
+	}},
+	{"addresses with one address", []string{"  media:", "  addresses: {node1: 192.0.2.1, node2: 192.0.2.1}\n  media:"}, []string{
+		"6:40: addresses: 192.0.2.1 is the address of node1 already",
+	}},
+	{"address of a director is loopback", []string{"  media:", "  addresses: {node1: 192.0.2.1, node2: 127.0.0.2}\n  media:"}, []string{
+		"6:40: node2: 127.0.0.2 is a loopback address: want one that the LAN can reach",
+	}},
+	{"address of a director is a real server's", []string{"  media:", "  addresses: {node1: 192.0.2.1, node2: 192.0.2.200}\n  media:"}, []string{
+		"20:18: address: 192.0.2.200 is the director node2: a director cannot be its own real server yet",
+	}},
+	{"addresses of one director", []string{"[node1, node2]", "[node1]", "  media:\n    - type: ucast\n      interface: eth0\n      peers: {node1: 192.0.2.1, node2: 192.0.2.2}\n", "  addresses: {node1: 192.0.2.1}\n"}, []string{
+		"6:3: addresses has no effect with one director: remove it",
 	}},
 	{"medium without peers", []string{"      peers: {node1: 192.0.2.1, node2: 192.0.2.2}\n", ""}, []string{
 		"7:7: peers is missing in media: write the address of each director on this path, such as peers: {node1: 192.0.2.1, node2: 192.0.2.2}",

@@ -64,6 +64,7 @@ func (d *decoder) cluster(m *mapping, f *facts) Cluster {
 	d.nodeNames(m, f)
 	c.Nodes = f.nodes
 	c.Media = d.media(m, f)
+	c.Addresses = d.addresses(m, f)
 	m.done()
 	return c
 }
@@ -133,89 +134,6 @@ func (d *decoder) nodeNames(m *mapping, f *facts) {
 		f.nodesGood = false
 		d.errorf(l.at, "nodes is empty: name one or two directors")
 	}
-}
-
-// otherMedia are the types of medium heartbeat has and we do not yet.
-var otherMedia = map[string]string{
-	"bcast":  "is not there yet: use ucast",
-	"mcast":  "is not there yet: use ucast",
-	"serial": "is not there yet: use ucast",
-	"ping":   "is not there yet: remove it",
-	"mcast6": "is not there yet: use ucast",
-}
-
-func (d *decoder) media(m *mapping, f *facts) []Medium {
-	l := m.list("media")
-	if f.nodesGood && len(f.nodes) > 1 && !l.bad && len(l.items) == 0 {
-		m.missing("media", "at least one path between the directors, such as - {type: ucast, interface: eth0, peers: {...}}")
-	}
-	f.directors = make(map[netip.Addr]string)
-	type path struct {
-		iface string
-		port  uint16
-	}
-	seen := make(map[path]int)
-	var media []Medium
-	for _, n := range l.items {
-		e := d.item(n, "media")
-		typ := need(e, "type", "type: ucast", oneOf([]string{"ucast"}, otherMedia))
-		iface := need(e, "interface", "the NIC of this path, such as interface: eth0", interfaceName)
-		port := read(e, "port", 694, port)
-		med := Medium{Type: typ.val, Interface: iface.val, Port: port.val, Peers: d.peers(e, f)}
-		if !iface.bad && !port.bad {
-			p := path{iface.val, port.val}
-			if line, twice := seen[p]; twice {
-				d.errorf(iface.at, "media: %s port %d is there already, in line %d: a second path needs another NIC or port", p.iface, p.port, line)
-			} else {
-				seen[p] = iface.at.line
-			}
-		}
-		e.done()
-		media = append(media, med)
-	}
-	return media
-}
-
-func (d *decoder) peers(m *mapping, f *facts) map[string]netip.Addr {
-	if m.bad {
-		return nil
-	}
-	if !m.has("peers") {
-		m.asked = append(m.asked, "peers")
-		m.missing("peers", "the address of each director on this path, such as peers: {node1: 192.0.2.1, node2: 192.0.2.2}")
-		return nil
-	}
-	p := m.sub("peers")
-	if p.bad {
-		return nil
-	}
-	peers := make(map[string]netip.Addr)
-	at := make(map[netip.Addr]string)
-	for _, e := range p.entries {
-		addr := readNode(d, e.value, e.key, e.at, address)
-		switch {
-		case f.nodesGood && !slices.Contains(f.nodes, e.key):
-			d.errorf(e.at, "peers: %q is not among nodes (%s)", e.key, f.nodeList())
-			continue
-		case addr.bad:
-			peers[e.key] = netip.Addr{}
-			continue
-		}
-		if other, twice := at[addr.val]; twice {
-			d.errorf(addr.at, "peers: %s is the address of %s already", addr.val, other)
-		}
-		at[addr.val] = e.key
-		f.directors[addr.val] = e.key
-		peers[e.key] = addr.val
-	}
-	if f.nodesGood {
-		for _, n := range f.nodes {
-			if _, ok := peers[n]; !ok {
-				d.errorf(p.at, "%s is missing in peers: write the address of every node on this path, such as %s: 192.0.2.1", n, n)
-			}
-		}
-	}
-	return peers
 }
 
 // ownName decides who we are: the command line, else the file, else the host.

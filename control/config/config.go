@@ -36,14 +36,27 @@ type Cluster struct {
 	StateDir     string        // uuid and generation files; default /var/lib/systole
 	Nodes        []string      // one or two names, lower case, in order
 	Media        []Medium      // at least one if there are two nodes
+	// Addresses are the directors' own on the LAN of the real servers, by node
+	// name, every node's; nil: those of a ucast medium on the data plane's
+	// interface. See Config.DirectorAddr.
+	Addresses map[string]netip.Addr
 }
 
-// Medium is one heartbeat path. Type is "ucast" (the only one so far).
+// Medium is one heartbeat path. The fields that mean nothing for its Type are
+// zero.
 type Medium struct {
-	Type      string
+	Type string // "ucast", "bcast", "mcast", "serial"
+	// ucast, bcast, mcast
 	Interface string
-	Port      uint16                // UDP; default 694
-	Peers     map[string]netip.Addr // node name -> its address on this medium; every node, ourselves too
+	Port      uint16 // UDP; default 694
+	// ucast
+	Peers map[string]netip.Addr // node name -> its address on this medium; every node, ourselves too
+	// mcast
+	Group netip.Addr // IPv4; default 225.0.0.1
+	TTL   int        // 1 to 255; default 1
+	// serial
+	Device string // path
+	Baud   int    // bit/s, 9600 to 460800; default 19200
 }
 
 // Group is a resource group: addresses that move together.

@@ -153,6 +153,39 @@ dataplane: {interface: eth1}
 	}
 }
 
+func TestDefaultsOfMedia(t *testing.T) {
+	got := mustParse(t, edit(t, base, ucastMedium, "{type: bcast, interface: eth0}\n    - {type: mcast, interface: eth1}\n    - {type: serial, device: /dev/ttyS0}")).Cluster.Media
+	want := []Medium{
+		{Type: "bcast", Interface: "eth0", Port: 694},
+		{Type: "mcast", Interface: "eth1", Port: 694, Group: netip.MustParseAddr("225.0.0.1"), TTL: 1},
+		{Type: "serial", Device: "/dev/ttyS0", Baud: 19200},
+	}
+	if diff := cmp.Diff(want, got, cmpAddr); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestDirectorAddr(t *testing.T) {
+	addresses := []string{"  media:", "  addresses: {node1: 192.0.2.11, node2: 192.0.2.12}\n  media:"}
+	for _, c := range []struct {
+		name  string
+		edits []string
+		want  string // of node2; "" is unknown
+	}{
+		{"of the medium on the LAN", nil, "192.0.2.2"},
+		{"written", addresses, "192.0.2.12"},
+		{"medium elsewhere", []string{"dataplane: {interface: eth0}", "dataplane: {interface: eth1}"}, ""},
+		{"medium elsewhere, written", append(addresses, "dataplane: {interface: eth0}", "dataplane: {interface: eth1}"), "192.0.2.12"},
+		{"medium without addresses", []string{ucastMedium, "{type: mcast, interface: eth0}"}, ""},
+	} {
+		cfg := mustParse(t, edit(t, base, c.edits...))
+		a, ok := cfg.DirectorAddr("node2")
+		if ok != (c.want != "") || ok && a.String() != c.want || ok == (len(cfg.WithoutAddr()) > 0) {
+			t.Errorf("%s: %v, %v, without %v; want %q", c.name, a, ok, cfg.WithoutAddr(), c.want)
+		}
+	}
+}
+
 func TestDerivedTimers(t *testing.T) {
 	for _, c := range []struct{ deadtime, warntime, initdead string }{
 		{"3s", "1.5s", "12s"},
@@ -291,6 +324,10 @@ func TestGoodVariants(t *testing.T) {
 		"listen anywhere":          {"dataplane:", "metrics: {listen: ':9101'}\ndataplane:"},
 		"listen on IPv6":           {"dataplane:", "metrics: {listen: '[::1]:9101'}\ndataplane:"},
 		"second path, other NIC":   {"groups:", "    - {type: ucast, interface: eth1, peers: {node1: 198.51.100.1, node2: 198.51.100.2}}\ngroups:"},
+		"second path, a line":      {"groups:", "    - {type: serial, device: /dev/ttyS0}\ngroups:"},
+		"bcast":                    {ucastMedium, "{type: bcast, interface: eth0, port: 1694}"},
+		"mcast":                    {ucastMedium, "{type: mcast, interface: eth0, group: 239.1.2.3, ttl: 255}"},
+		"two groups on one NIC":    {ucastMedium, "{type: mcast, interface: eth0}\n    - {type: mcast, interface: eth0, port: 695}"},
 		"query in the path":        {"path: /ok", "path: '/ok?deep=1&x=%20'"},
 		"expression of many lines": {"expect: ok}", `expect: "(?s)a.*b"}`},
 	} {
@@ -321,8 +358,15 @@ func TestReferenceIsRight(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w := advice(c); len(w) != 1 || !strings.Contains(w[0], "one path") {
+	if w := advice(c); len(w) != 0 {
 		t.Errorf("%q", w)
+	}
+	types := make(map[string]bool)
+	for _, m := range c.Cluster.Media {
+		types[m.Type] = true
+	}
+	if len(types) != len(mediaKeys) {
+		t.Errorf("types of media: %v, want %d", types, len(mediaKeys))
 	}
 }
 

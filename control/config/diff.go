@@ -24,6 +24,9 @@ var fixed = []struct {
 	{"cluster.state_dir", func(c *Config) any { return c.Cluster.StateDir }},
 	{"cluster.nodes", func(c *Config) any { return c.Cluster.Nodes }},
 	{"cluster.media", func(c *Config) any { return c.Cluster.Media }},
+	{"cluster.addresses", func(c *Config) any {
+		return nodeAddrs(slices.Sorted(maps.Keys(c.Cluster.Addresses)), c.Cluster.Addresses)
+	}},
 	{"dataplane.interface", func(c *Config) any { return c.DataPlane.Interface }},
 	{"dataplane.mode", func(c *Config) any { return c.DataPlane.Mode }},
 	{"dataplane.pin", func(c *Config) any { return c.DataPlane.Pin }},

@@ -67,7 +67,7 @@ func TestDiffAndLiveChange(t *testing.T) {
 // A field that is neither fixed nor compared would be reloaded without a word.
 func TestDiffKnowsEveryField(t *testing.T) {
 	known := map[reflect.Type]int{ // fields that Diff deals with; Config's File is left out
-		reflect.TypeFor[Config](): 8, reflect.TypeFor[Cluster](): 10, reflect.TypeFor[Group](): 3, reflect.TypeFor[VIP](): 3,
+		reflect.TypeFor[Config](): 8, reflect.TypeFor[Cluster](): 11, reflect.TypeFor[Group](): 3, reflect.TypeFor[VIP](): 3,
 		reflect.TypeFor[Service](): 8, reflect.TypeFor[Server](): 3, reflect.TypeFor[DataPlane](): 4,
 		reflect.TypeFor[Metrics](): 1, reflect.TypeFor[Control](): 1,
 	}
@@ -82,10 +82,16 @@ func TestSummary(t *testing.T) {
 	c := mustParse(t, edit(t, base,
 		"    servers:", "    quiescent: true\n    fallback: {address: 192.0.2.202}\n    servers:",
 		"weight: 2", "check: {type: none}",
+		"groups:", "    - {type: bcast, interface: eth1}\n    - {type: mcast, interface: eth2, port: 695}\n    - {type: serial, device: /dev/ttyS0}\ngroups:",
+		"  media:", "  addresses: {node1: 192.0.2.1, node2: 192.0.2.2}\n  media:",
 		"dataplane:", "metrics: {listen: ':9101'}\ndataplane:"))
 	want := `cluster systole: 2 directors of node1, node2 (this is node1)
   a beat every 1s, late after 5s, dead after 10s, 20s at the start
   medium ucast on eth0, udp port 694: node1 192.0.2.1, node2 192.0.2.2
+  medium bcast on eth1, udp port 694
+  medium mcast on eth2, udp port 695, group 225.0.0.1, ttl 1
+  medium serial on /dev/ttyS0, 19200 bit/s
+  addresses: node1 192.0.2.1, node2 192.0.2.2
 group web: prefers node1, goes back to its preferred director by itself
   192.0.2.101/32 on eth0
 service 192.0.2.101:80/tcp: rr over 2 real servers, checked by http port 80 GET /ok for "ok" every 2s, timeout 1s, rise 1, fall 1
@@ -118,6 +124,13 @@ func TestAdvice(t *testing.T) {
 		{"all quiesced", []string{"weight: 1", "weight: 0", "192.0.2.200", "192.0.2.200\n        weight: 0"}, []string{"service 192.0.2.101:80/tcp: every server has weight 0"}},
 		{"udp by tcp", []string{"    check: {type: http, path: /ok, expect: ok}", "    protocol: udp\n    check: {type: tcp}"}, []string{"service 192.0.2.101:80/udp: the check asks tcp port 80"}},
 		{"two NICs", []string{"dataplane: {interface: eth0}", "dataplane: {interface: eth1}"}, []string{"group web: 192.0.2.101 lives on eth0, but"}},
+		{"slow line", []string{"deadtime: 10s", "deadtime: 10s", "keepalive: 1s", "keepalive: 600ms", "groups:", "    - {type: serial, device: /dev/ttyS0, baud: 9600}\ngroups:"}, []string{"cluster.media: a beat takes 313ms on /dev/ttyS0 at 9600 bit/s, more than half of keepalive 600ms"}},
+		{"fast line", []string{"keepalive: 1s", "keepalive: 600ms", "groups:", "    - {type: serial, device: /dev/ttyS0}\ngroups:"}, nil},
+		{"one NIC", []string{"interface: eth1", "interface: eth0, port: 695"}, []string{"cluster.media: all paths go over eth0"}},
+		{"one NIC and a line", []string{"interface: eth1", "interface: eth0, port: 695", "groups:", "    - {type: serial, device: /dev/ttyS0}\ngroups:"}, nil},
+		{"no address on the LAN", []string{ucastMedium, "{type: bcast, interface: eth0}"}, []string{"cluster.addresses: the address of node1 and node2 on the LAN of eth0 is not known"}},
+		{"addresses", []string{ucastMedium, "{type: bcast, interface: eth0}", "  media:", "  addresses: {node1: 192.0.2.1, node2: 192.0.2.2}\n  media:"}, nil},
+		{"no second chance with ipvs", []string{ucastMedium, "{type: bcast, interface: eth0}", "dataplane: {interface: eth0}", "dataplane: {mode: ipvs}"}, nil},
 	} {
 		got := advice(mustParse(t, edit(t, base, append(second[:4:4], c.edits...)...)))
 		if len(got) != len(c.want) {
@@ -163,6 +176,13 @@ func TestWarnings(t *testing.T) {
 		t.Errorf("lo: %q", got)
 	}
 	file = strings.Replace(file, "interface: lo", "interface: nosuch0", 1)
+	file = strings.Replace(file, "groups:", "    - {type: serial, device: /dev/nosuch}\ngroups:", 1)
+	if got := about("serial line"); got != "serial line /dev/nosuch is not on this machine" {
+		t.Errorf("nosuch: %q", got)
+	}
+	if got := about("interface  is"); got != "" {
+		t.Errorf("a medium without an interface: %q", got)
+	}
 	if got := about("interface nosuch0"); got != "interface nosuch0 is not on this machine" {
 		t.Errorf("nosuch0: %q", got)
 	}

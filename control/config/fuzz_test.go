@@ -50,9 +50,26 @@ func write(c *Config) string {
 			peers = append(peers, q(n)+": "+a.String())
 		}
 		sort.Strings(peers)
-		p("    {type: %s, interface: %s, port: %d, peers: {%s}},", m.Type, q(m.Interface), m.Port, strings.Join(peers, ", "))
+		switch m.Type {
+		case "ucast":
+			p("    {type: ucast, interface: %s, port: %d, peers: {%s}},", q(m.Interface), m.Port, strings.Join(peers, ", "))
+		case "bcast":
+			p("    {type: bcast, interface: %s, port: %d},", q(m.Interface), m.Port)
+		case "mcast":
+			p("    {type: mcast, interface: %s, port: %d, group: %s, ttl: %d},", q(m.Interface), m.Port, m.Group, m.TTL)
+		case "serial":
+			p("    {type: serial, device: %s, baud: %d},", q(m.Device), m.Baud)
+		}
 	}
-	p("  ]}\ngroups: [")
+	p("  ],")
+	if cl.Addresses != nil {
+		var addrs []string
+		for n, a := range cl.Addresses {
+			addrs = append(addrs, q(n)+": "+a.String())
+		}
+		p("  addresses: {%s},", strings.Join(addrs, ", "))
+	}
+	p("  }\ngroups: [")
 	for _, g := range c.Groups {
 		p("  {name: %s, preferred: %s, vips: [", q(g.Name), q(g.Preferred))
 		for _, v := range g.VIPs {
@@ -157,11 +174,28 @@ func genConfig(t *rapid.T) *Config {
 		Nodes: rapid.SampledFrom([][]string{{"node1"}, {"node1", "b-2"}, {"10", "node1"}}).Draw(t, "nodes"),
 	}
 	for i := range rapid.IntRange(1, 2).Draw(t, "media") {
-		m := Medium{Type: "ucast", Interface: iface.Draw(t, "iface"), Port: uint16(1000 + i), Peers: map[string]netip.Addr{}}
-		for j, n := range cl.Nodes {
-			m.Peers[n] = addr(strconv.Itoa(100+i), j)
+		m := Medium{Type: rapid.SampledFrom([]string{"ucast", "bcast", "mcast", "serial"}).Draw(t, "medium")}
+		if m.Type == "serial" {
+			m.Device, m.Baud = fmt.Sprintf("/dev/ttyS%d", i), rapid.SampledFrom(bauds).Draw(t, "baud")
+		} else {
+			m.Interface, m.Port = iface.Draw(t, "iface"), uint16(1000+i)
+		}
+		if m.Type == "mcast" {
+			m.Group, m.TTL = netip.AddrFrom4([4]byte{byte(rapid.IntRange(225, 239).Draw(t, "group")), 1, 2, 3}), rapid.IntRange(1, 255).Draw(t, "ttl")
+		}
+		if m.Type == "ucast" {
+			m.Peers = map[string]netip.Addr{}
+			for j, n := range cl.Nodes {
+				m.Peers[n] = addr(strconv.Itoa(100+i), j)
+			}
 		}
 		cl.Media = append(cl.Media, m)
+	}
+	if len(cl.Nodes) > 1 && rapid.Bool().Draw(t, "addresses") {
+		cl.Addresses = map[string]netip.Addr{}
+		for j, n := range cl.Nodes {
+			cl.Addresses[n] = addr("110", j)
+		}
 	}
 	c := &Config{File: "f", Node: "node1", Cluster: cl,
 		DataPlane: DataPlane{Interface: iface.Draw(t, "nic"), Mode: rapid.SampledFrom([]string{"auto", "native", "generic", "ipvs"}).Draw(t, "mode"),

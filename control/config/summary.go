@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Summary is what a configuration says, for people: what "systole check"
@@ -19,11 +20,14 @@ func Summary(c *Config) string {
 	line("  a beat every %s, late after %s, dead after %s, %s at the start",
 		short(cl.Keepalive), short(cl.Warntime), short(cl.Deadtime), short(cl.Initdead))
 	for _, m := range cl.Media {
-		peers := make([]string, 0, len(cl.Nodes))
-		for _, n := range cl.Nodes {
-			peers = append(peers, n+" "+m.Peers[n].String())
+		if m.Type == "ucast" {
+			line("  medium %s: %s", m, nodeAddrs(cl.Nodes, m.Peers))
+		} else {
+			line("  medium %s", m)
 		}
-		line("  medium %s on %s, udp port %d: %s", m.Type, m.Interface, m.Port, strings.Join(peers, ", "))
+	}
+	if cl.Addresses != nil {
+		line("  addresses: %s", nodeAddrs(cl.Nodes, cl.Addresses))
 	}
 	back := "goes back to its preferred director by itself"
 	if !cl.AutoFailback {
@@ -112,6 +116,7 @@ func advice(c *Config) []string {
 	if len(cl.Nodes) > 1 && len(cl.Media) == 1 {
 		say("cluster.media has one path: if it fails both directors think the other dead; a second one over another NIC is better")
 	}
+	w = append(w, mediaAdvice(c)...)
 	used := make(map[netip.Addr]bool)
 	for _, s := range c.Services {
 		used[s.VIP] = true
@@ -143,11 +148,47 @@ func advice(c *Config) []string {
 	return w
 }
 
+// beatSize is about what a beat takes on a serial line, in bytes; it grows with
+// the names of the nodes.
+const beatSize = 300
+
+// mediaAdvice is the advice about several paths, and about what only some kinds
+// of path give.
+func mediaAdvice(c *Config) []string {
+	var w []string
+	say := func(format string, args ...any) { w = append(w, fmt.Sprintf(format, args...)) }
+	cl := c.Cluster
+	if len(cl.Nodes) < 2 {
+		return nil
+	}
+	same := len(cl.Media) > 1
+	for _, m := range cl.Media {
+		same = same && m.Interface != "" && m.Interface == cl.Media[0].Interface
+		if m.Type != "serial" {
+			continue
+		}
+		if t := beatSize * 10 * time.Second / time.Duration(m.Baud); 2*t > cl.Keepalive {
+			say("cluster.media: a beat takes %s on %s at %d bit/s, more than half of keepalive %s: raise baud, or keepalive",
+				short(t.Round(time.Millisecond)), m.Device, m.Baud, short(cl.Keepalive))
+		}
+	}
+	if same {
+		say("cluster.media: all paths go over %s: if it fails both directors think the other dead; one over another NIC is better", cl.Media[0].Interface)
+	}
+	if names := c.WithoutAddr(); len(names) > 0 {
+		say("cluster.addresses: the address of %s on the LAN of %s is not known: connections that are open when a group moves are reset (no second chance)",
+			strings.Join(names, " and "), c.DataPlane.Interface)
+	}
+	return w
+}
+
 // interfaces are the names of all NICs the file speaks of.
 func (c *Config) interfaces() []string {
 	var names []string
 	for _, m := range c.Cluster.Media {
-		names = append(names, m.Interface)
+		if m.Interface != "" {
+			names = append(names, m.Interface)
+		}
 	}
 	for _, g := range c.Groups {
 		for _, v := range g.VIPs {

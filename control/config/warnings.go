@@ -21,6 +21,14 @@ func Warnings(c *Config) []string {
 			w = append(w, fmt.Sprintf("interface %s is not on this machine", name))
 		}
 	}
+	for _, m := range c.Cluster.Media {
+		if m.Device == "" {
+			continue
+		}
+		if _, err := os.Stat(m.Device); errors.Is(err, fs.ErrNotExist) {
+			w = append(w, fmt.Sprintf("serial line %s is not on this machine", m.Device))
+		}
+	}
 	if len(c.Cluster.Nodes) < 2 {
 		return w
 	}
