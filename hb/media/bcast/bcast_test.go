@@ -11,7 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"systole/hb/media"
-	"systole/hb/media/internal/mediatest"
+	"systole/hb/media/mediatest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

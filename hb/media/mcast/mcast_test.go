@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"systole/hb/media"
-	"systole/hb/media/internal/mediatest"
+	"systole/hb/media/mediatest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -13,7 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"systole/hb/media"
-	"systole/hb/media/internal/mediatest"
+	"systole/hb/media/mediatest"
 	"systole/hb/wire"
 )
 

@@ -9,7 +9,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"systole/hb/media"
-	"systole/hb/media/internal/mediatest"
+	"systole/hb/media/mediatest"
 )
 
 func TestInterfaceGoesAndComes(t *testing.T) {

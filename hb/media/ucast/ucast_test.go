@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"systole/hb/media"
-	"systole/hb/media/internal/mediatest"
+	"systole/hb/media/mediatest"
 	"systole/hb/media/internal/udp"
 )
 
