@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 
@@ -26,12 +27,12 @@ func open(spec media.Spec) (media.Medium, error) {
 	if f := spec.Unused("interface", "port"); f != "" {
 		return nil, cfg.Bad("%s means nothing to it", f)
 	}
-	cfg.To = func(fd int) ([]unix.SockaddrInet4, error) {
+	cfg.To = func(fd int) ([]netip.AddrPort, error) {
 		a, err := broadcast(fd, cfg.Device)
 		if err != nil {
 			return nil, err
 		}
-		return []unix.SockaddrInet4{{Port: int(cfg.Port), Addr: a}}, nil
+		return []netip.AddrPort{netip.AddrPortFrom(a, cfg.Port)}, nil
 	}
 	m, err := udp.Open(cfg)
 	if err != nil {
@@ -44,7 +45,7 @@ func open(spec media.Spec) (media.Medium, error) {
 // address without ("ip addr add" does so) has that of its network, for which
 // the kernel makes a route all the same (fib_add_ifaddr in
 // net/ipv4/fib_frontend.c).
-func broadcast(fd int, device string) (a [4]byte, err error) {
+func broadcast(fd int, device string) (a netip.Addr, err error) {
 	addr, err := address(fd, device, unix.SIOCGIFADDR)
 	if errors.Is(err, unix.EADDRNOTAVAIL) {
 		return a, fmt.Errorf("interface %s has no IPv4 address: bcast needs one", device)
@@ -66,8 +67,9 @@ func broadcast(fd int, device string) (a [4]byte, err error) {
 	default:
 		brd = addr | ^mask
 	}
-	binary.BigEndian.PutUint32(a[:], brd)
-	return a, nil
+	var b [4]byte
+	binary.BigEndian.PutUint32(b[:], brd)
+	return netip.AddrFrom4(b), nil
 }
 
 // address asks for one of the IPv4 addresses of an interface, in host order.

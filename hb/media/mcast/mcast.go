@@ -71,8 +71,8 @@ func open(spec media.Spec) (media.Medium, error) {
 		}
 		return join(fd, ifindex)
 	}
-	to := []unix.SockaddrInet4{{Port: int(cfg.Port), Addr: group.As4()}}
-	cfg.To = func(int) ([]unix.SockaddrInet4, error) { return to, nil }
+	to := []netip.AddrPort{netip.AddrPortFrom(group, cfg.Port)}
+	cfg.To = func(int) ([]netip.AddrPort, error) { return to, nil }
 	m, err := udp.Open(cfg)
 	if err != nil {
 		return nil, err

@@ -32,7 +32,7 @@ func open(spec media.Spec) (media.Medium, error) {
 	if len(spec.Peers) == 0 {
 		return nil, cfg.Bad("no peer to send to")
 	}
-	var peers []unix.SockaddrInet4
+	var peers []netip.AddrPort
 	seen := make(map[netip.AddrPort]bool)
 	for _, p := range spec.Peers {
 		p = netip.AddrPortFrom(p.Addr().Unmap(), cmp.Or(p.Port(), media.DefaultPort))
@@ -45,9 +45,9 @@ func open(spec media.Spec) (media.Medium, error) {
 			return nil, cfg.Bad("peer %s is there twice", p)
 		}
 		seen[p] = true
-		peers = append(peers, unix.SockaddrInet4{Port: int(p.Port()), Addr: p.Addr().As4()})
+		peers = append(peers, p)
 	}
-	cfg.To = func(int) ([]unix.SockaddrInet4, error) { return peers, nil }
+	cfg.To = func(int) ([]netip.AddrPort, error) { return peers, nil }
 	m, err := udp.Open(cfg)
 	if err != nil {
 		return nil, err

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"systole/hb/media"
-	"systole/hb/media/mediatest"
 	"systole/hb/media/internal/udp"
+	"systole/hb/media/mediatest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

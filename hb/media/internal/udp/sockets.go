@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"syscall"
 
@@ -17,8 +18,9 @@ type sockets struct {
 	in      *net.UDPConn
 	out     int // a descriptor outside of the runtime's poller: Send must not wait
 	ifindex uint32
-	to      []unix.SockaddrInet4
-	running bool // had a carrier when check looked last; Receive's
+	dest    []netip.AddrPort     // as Config.To says
+	to      []unix.SockaddrInet4 // the same; sending writes into it
+	running bool                 // had a carrier when check looked last; Receive's
 }
 
 // openSockets binds a pair to the interface, which must exist.
@@ -46,8 +48,11 @@ func openSockets(cfg *Config) (_ *sockets, err error) {
 			return nil, err
 		}
 	}
-	if s.to, err = cfg.To(s.out); err != nil {
+	if s.dest, err = cfg.To(s.out); err != nil {
 		return nil, err
+	}
+	for _, d := range s.dest {
+		s.to = append(s.to, unix.SockaddrInet4{Port: int(d.Port()), Addr: d.Addr().As4()})
 	}
 
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
@@ -115,12 +120,11 @@ func (s *sockets) check(cfg *Config) (back bool, err error) {
 			err = errReplaced
 			return
 		}
-		var to []unix.SockaddrInet4
-		if to, err = cfg.To(fd); err != nil {
+		var dest []netip.AddrPort
+		if dest, err = cfg.To(fd); err != nil {
 			return
 		}
-		same := func(a, b unix.SockaddrInet4) bool { return a.Addr == b.Addr && a.Port == b.Port }
-		if !slices.EqualFunc(to, s.to, same) {
+		if !slices.Equal(dest, s.dest) {
 			err = errReaddressed
 			return
 		}

@@ -39,9 +39,9 @@ type Config struct {
 	// Out and In set options of the sending and the receiving socket before
 	// they are used.
 	Out, In func(fd, ifindex int) error
-	// To returns the destinations of a packet. It is asked when the sockets are
+	// To returns the destinations of a packet, which are IPv4. It is asked when the sockets are
 	// opened and then once a second; another answer opens them anew.
-	To func(fd int) ([]unix.SockaddrInet4, error)
+	To func(fd int) ([]netip.AddrPort, error)
 	// Revive is told of the receiving socket when the link has its carrier back
 	// and, every ten seconds, while nothing is heard: the network may have
 	// forgotten us.
@@ -118,7 +118,7 @@ func (m *Medium) Send(p []byte) error {
 		default:
 			m.failed.Add(1)
 			if failure == nil {
-				failure = fmt.Errorf("%s: send to %s: %w", m.name, netip.AddrFrom4(m.s.to[i].Addr), err)
+				failure = fmt.Errorf("%s: send to %s: %w", m.name, m.s.dest[i].Addr(), err)
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package udp
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -14,9 +15,9 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // to is a medium that sends to one address.
-func to(device string, a [4]byte) Config {
-	to := []unix.SockaddrInet4{{Port: media.DefaultPort, Addr: a}}
-	return Config{Kind: "ucast", Device: device, Port: media.DefaultPort, To: func(int) ([]unix.SockaddrInet4, error) { return to, nil }}
+func to(device, addr string) Config {
+	dest := []netip.AddrPort{netip.MustParseAddrPort(addr)}
+	return Config{Kind: "ucast", Device: device, Port: media.DefaultPort, To: func(int) ([]netip.AddrPort, error) { return dest, nil }}
 }
 
 // Packets for a neighbour that does not answer ARP stay in the socket's
@@ -27,7 +28,7 @@ func TestFullSocketDropsInsteadOfWaiting(t *testing.T) {
 	}
 	mediatest.Cable(t, "hb0", "192.0.2.1/24", "hb1")
 	mediatest.SetUp(t, "hb0")
-	m, err := Open(to("hb0", [4]byte{192, 0, 2, 2}))
+	m, err := Open(to("hb0", "192.0.2.2:694"))
 	if err != nil {
 		t.Fatal(err)
 	}
