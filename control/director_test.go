@@ -38,6 +38,7 @@ type world struct {
 	events  chan hb.Event
 	peer    hb.PeerView
 	targets map[health.ID]health.Check
+	cfg     *config.Config
 	next    *config.Config
 	loadErr error
 }
@@ -130,13 +131,12 @@ func (f fakeChecks) Set(t map[health.ID]health.Check) { f.targets = maps.Clone(t
 // healthy and known.
 func startDirector(t *testing.T, prepare ...func(*world)) (*world, *Director, context.CancelFunc) {
 	t.Helper()
-	w := &world{events: make(chan hb.Event, 64), here: map[netip.Addr]bool{}}
+	w := &world{events: make(chan hb.Event, 64), here: map[netip.Addr]bool{}, cfg: testConfig(), next: testConfig()}
 	for _, f := range prepare {
 		f(w)
 	}
-	w.next = testConfig()
 	d := New(Options{
-		Config: testConfig(), Load: func() (*config.Config, error) { return w.next, w.loadErr }, Version: "test",
+		Config: w.cfg, Load: func() (*config.Config, error) { return w.next, w.loadErr }, Version: "test",
 		Planes: []dataplane.Plane{w}, Absent: []PlaneState{{Info: dataplane.Info{Name: "ipvs", Reason: "this kernel has no IPVS"}, Absent: true}},
 		Cluster: fakeCluster{w}, Addresses: w, Neighbours: fakeNeighbours{}, Checks: fakeChecks{w},
 		Lease: NewLease(testDeadtime, w.Renew), Log: slog.New(slog.DiscardHandler), Now: time.Now,
