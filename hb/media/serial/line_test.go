@@ -1,6 +1,7 @@
 package serial
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"slices"
@@ -8,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"systole/hb/wire"
 )
 
 func TestQueueDropsTheOldest(t *testing.T) {
@@ -38,6 +41,39 @@ func TestQueueDropsTheOldest(t *testing.T) {
 	}
 	if n := q.clear(); n != 1 || q.pop() != nil || q.size != 0 {
 		t.Errorf("%d cleared, size %d", n, q.size)
+	}
+}
+
+func TestBeatsOvertakeAndStay(t *testing.T) {
+	q := newQueue(9600)
+	for _, p := range []string{"m1", "b1", "m2", "b2"} {
+		p += "\n"
+		if p[0] == 'b' {
+			p = string(beatBegin) + p
+		}
+		q.push([]byte(p))
+	}
+	if n := q.push(make([]byte, q.limit-2*(len(beatBegin)+3))); n != 2 {
+		t.Errorf("%d dropped, want the two messages", n)
+	}
+	for _, want := range []string{"b1\n", "b2\n", "\x00"} {
+		if p := q.pop(); !bytes.HasSuffix(p, []byte(want)) {
+			t.Errorf("got %q, want %q", p, want)
+		}
+	}
+	q.push(append(bytes.Clone(beatBegin), "b3"...))
+	if n := q.push(make([]byte, q.limit)); n != 1 {
+		t.Errorf("%d dropped, want the beat, too", n)
+	}
+}
+
+// What the core calls a beat is one here.
+func TestBeatIsRecognised(t *testing.T) {
+	for typ, want := range map[string]bool{"status": true, "statusx": false, "resource": false} {
+		text, err := wire.AppendText(nil, packet(t, wire.Both, wire.New(typ, "src", "a")))
+		if err != nil || bytes.HasPrefix(text, beatBegin) != want {
+			t.Errorf("%s: %q, %v", typ, text, err)
+		}
 	}
 }
 

@@ -1,21 +1,29 @@
 package serial
 
-import "sync"
+import (
+	"bytes"
+	"sync"
+)
 
 // leastQueue is the least number of bytes that a queue has room for: a few
 // packets, also at 9600 bit/s.
 const leastQueue = 2048
 
+// beatBegin is how the text of a beat begins: t is our first field.
+var beatBegin = []byte(">>>\nt=status\n")
+
 // queue holds the packets that wait for the line, as many as it carries in a
-// second: what would come later than that is no news. When there is no room the
-// oldest go, since the newest beat is the one that counts.
+// second: what would come later than that is no news. A beat overtakes all that
+// is none: were it to wait behind a burst of messages, which have arrived on
+// another path long since, the peer could hold us for dead. When there is no
+// room the oldest go, beats last.
 type queue struct {
 	limit int           // bytes
 	ready chan struct{} // has an element while there may be packets
 
-	mu      sync.Mutex
-	packets [][]byte
-	size    int
+	mu          sync.Mutex
+	beats, rest [][]byte
+	size        int
 }
 
 // newQueue returns a queue for a line of so many bit/s. 8N1 makes ten bits of a
@@ -29,10 +37,18 @@ func newQueue(baud int) *queue {
 func (q *queue) push(p []byte) (dropped int) {
 	q.mu.Lock()
 	for q.size+len(p) > q.limit {
-		q.drop()
+		if len(q.rest) > 0 {
+			q.take(&q.rest)
+		} else {
+			q.take(&q.beats)
+		}
 		dropped++
 	}
-	q.packets = append(q.packets, p)
+	if bytes.HasPrefix(p, beatBegin) {
+		q.beats = append(q.beats, p)
+	} else {
+		q.rest = append(q.rest, p)
+	}
 	q.size += len(p)
 	q.mu.Unlock()
 	select {
@@ -42,20 +58,24 @@ func (q *queue) push(p []byte) (dropped int) {
 	return dropped
 }
 
-// pop removes the oldest packet; nil if there is none.
+// pop removes the packet that is next; nil if there is none.
 func (q *queue) pop() []byte {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.packets) == 0 {
-		return nil
+	switch {
+	case len(q.beats) > 0:
+		return q.take(&q.beats)
+	case len(q.rest) > 0:
+		return q.take(&q.rest)
 	}
-	return q.drop()
+	return nil
 }
 
-func (q *queue) drop() []byte {
-	p := q.packets[0]
-	q.packets[0] = nil
-	q.packets = q.packets[1:]
+// take removes the oldest of a list.
+func (q *queue) take(list *[][]byte) []byte {
+	p := (*list)[0]
+	(*list)[0] = nil
+	*list = (*list)[1:]
 	q.size -= len(p)
 	return p
 }
@@ -64,7 +84,7 @@ func (q *queue) drop() []byte {
 func (q *queue) clear() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	n := len(q.packets)
-	q.packets, q.size = nil, 0
+	n := len(q.beats) + len(q.rest)
+	q.beats, q.rest, q.size = nil, nil, 0
 	return n
 }

@@ -7,8 +7,8 @@
 // wire.AppendText. So the heartbeat core must send form Both or Classic.
 //
 // A line is slow: a beat has some 300 bytes, 160 ms at 19200 bit/s. What the
-// line has no time for is dropped, the oldest first. Pseudo terminals work as
-// well, at the rate that a cable would have.
+// line has no time for is dropped, the oldest first, and beats overtake what else
+// waits. Pseudo terminals work as well, at the rate that a cable would have.
 package serial
 
 import (
