@@ -100,11 +100,15 @@ func TestEveryLinkIsJudgedOnItsOwn(t *testing.T) {
 					if e.Node != node { // hearing oneself ends too
 						continue
 					}
-					if e.Medium != medium || e.Up != up {
+					if e.Medium != medium {
+						t.Logf("meanwhile: %+v", e) // a busy machine: each link is its own
+						continue
+					}
+					if e.Up != up {
 						t.Fatalf("%+v, want %s %v", e, medium, up)
 					}
 					t.Logf("%s: %s up=%v after %v", node, medium, up, time.Since(start).Round(time.Millisecond))
-					if d := time.Since(start); d > deadtime+time.Second {
+					if d := time.Since(start); d > deadtime+5*time.Second { // a busy machine
 						t.Errorf("%s: told of after %v", medium, d)
 					}
 					return
