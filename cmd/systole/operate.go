@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -47,18 +48,20 @@ func handover(ctx context.Context, c *api.Client, what, class string, done func(
 	}
 	for {
 		s, err := c.Status(ctx)
-		if err != nil {
-			return fmt.Errorf("%s %s was begun, but it is not known to be done: %w", what, class, err)
-		}
-		if done(s) && s.Takeover.Standby == "idle" {
+		switch {
+		case err == nil && done(s) && s.Takeover.Standby == "idle":
 			fmt.Fprintf(os.Stdout, "%s %s: done in %v; %s holds %s\n", what, class, time.Since(begin).Round(time.Millisecond), s.Node, s.Holds)
 			return nil
+		case err != nil && ctx.Err() == nil:
+			return fmt.Errorf("%s %s was begun, but it is not known to be done: %w", what, class, err)
 		}
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():
-			return fmt.Errorf("%s %s was begun, but is not done after %v (state %s, holding %s); see `systole status`",
-				what, class, handoverPatience, s.Takeover.State, s.Holds)
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return ctx.Err()
+			}
+			return fmt.Errorf("%s %s was begun, but is not done after %v; see `systole status` and the peer's log", what, class, handoverPatience)
 		}
 	}
 }
