@@ -41,7 +41,7 @@ func TestHandoverThatDoesNotEnd(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- api.Serve(ctx, l, tt.director, slog.New(slog.DiscardHandler)) }()
 
-		impatient, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+		impatient, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 		err = handover(impatient, api.NewClient(path), "standby", "all", func(s *control.State) bool { return released(s, "all") })
 		cancel()
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
