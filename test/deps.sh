@@ -13,6 +13,7 @@ want dnsmasq dnsmasq-base
 want curl curl
 want dig dnsutils
 want ip iproute2
+want ps procps # heartbeat's scripts
 want nsenter util-linux
 want cl_status heartbeat # Linux-HA, for test/interop
 [ -e /etc/ha.d/resource.d/IPaddr2 ] && [ -e /usr/lib/ocf/resource.d/heartbeat/IPaddr2 ] || need="$need resource-agents"
