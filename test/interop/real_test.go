@@ -196,7 +196,7 @@ func (r *real) run(argv ...string) (string, error) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	enter := []string{"nsenter", "--target", strconv.Itoa(r.init), "--mount", "--uts", "--ipc", "--pid"}
+	enter := []string{"nsenter", "--target", strconv.Itoa(r.init), "--mount", "--root", "--uts", "--ipc", "--pid"}
 	cmd := r.host.Command(ctx, append(enter, argv...)...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
