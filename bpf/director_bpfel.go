@@ -171,24 +171,29 @@ type DirectorTurn struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	DirectorMapFlows         = "flows"
-	DirectorMapReasonStats   = "reason_stats"
-	DirectorMapServerNames   = "server_names"
-	DirectorMapServerStats   = "server_stats"
-	DirectorMapServiceNames  = "service_names"
-	DirectorMapState         = "state"
-	DirectorMapTurns         = "turns"
-	DirectorProgSystoleLease = "systole_lease"
-	DirectorProgSystoleXdp   = "systole_xdp"
-	DirectorVarAgeShift      = "age_shift"
-	DirectorVarBucketMask    = "bucket_mask"
-	DirectorVarFlowSeed0     = "flow_seed0"
-	DirectorVarFlowSeed1     = "flow_seed1"
-	DirectorVarFlowStateType = "flow_state_type"
-	DirectorVarLayoutType    = "layout_type"
-	DirectorVarReasonType    = "reason_type"
-	DirectorVarRoleType      = "role_type"
-	DirectorVarTimeouts      = "timeouts"
+	DirectorMapFlows          = "flows"
+	DirectorMapReasonStats    = "reason_stats"
+	DirectorMapServerNames    = "server_names"
+	DirectorMapServerStats    = "server_stats"
+	DirectorMapServiceNames   = "service_names"
+	DirectorMapState          = "state"
+	DirectorMapTurns          = "turns"
+	DirectorProgSystoleExit   = "systole_exit"
+	DirectorProgSystoleLease  = "systole_lease"
+	DirectorProgSystoleXdp    = "systole_xdp"
+	DirectorVarAgeShift       = "age_shift"
+	DirectorVarBucketMask     = "bucket_mask"
+	DirectorVarDaemonGone     = "daemon_gone"
+	DirectorVarDaemonPid      = "daemon_pid"
+	DirectorVarDaemonPidnsDev = "daemon_pidns_dev"
+	DirectorVarDaemonPidnsIno = "daemon_pidns_ino"
+	DirectorVarFlowSeed0      = "flow_seed0"
+	DirectorVarFlowSeed1      = "flow_seed1"
+	DirectorVarFlowStateType  = "flow_state_type"
+	DirectorVarLayoutType     = "layout_type"
+	DirectorVarReasonType     = "reason_type"
+	DirectorVarRoleType       = "role_type"
+	DirectorVarTimeouts       = "timeouts"
 )
 
 // LoadDirector returns the embedded CollectionSpec for Director.
@@ -233,6 +238,7 @@ type DirectorSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type DirectorProgramSpecs struct {
+	SystoleExit  *ebpf.ProgramSpec `ebpf:"systole_exit"`
 	SystoleLease *ebpf.ProgramSpec `ebpf:"systole_lease"`
 	SystoleXdp   *ebpf.ProgramSpec `ebpf:"systole_xdp"`
 }
@@ -254,15 +260,19 @@ type DirectorMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type DirectorVariableSpecs struct {
-	AgeShift      *ebpf.VariableSpec `ebpf:"age_shift"`
-	BucketMask    *ebpf.VariableSpec `ebpf:"bucket_mask"`
-	FlowSeed0     *ebpf.VariableSpec `ebpf:"flow_seed0"`
-	FlowSeed1     *ebpf.VariableSpec `ebpf:"flow_seed1"`
-	FlowStateType *ebpf.VariableSpec `ebpf:"flow_state_type"`
-	LayoutType    *ebpf.VariableSpec `ebpf:"layout_type"`
-	ReasonType    *ebpf.VariableSpec `ebpf:"reason_type"`
-	RoleType      *ebpf.VariableSpec `ebpf:"role_type"`
-	Timeouts      *ebpf.VariableSpec `ebpf:"timeouts"`
+	AgeShift       *ebpf.VariableSpec `ebpf:"age_shift"`
+	BucketMask     *ebpf.VariableSpec `ebpf:"bucket_mask"`
+	DaemonGone     *ebpf.VariableSpec `ebpf:"daemon_gone"`
+	DaemonPid      *ebpf.VariableSpec `ebpf:"daemon_pid"`
+	DaemonPidnsDev *ebpf.VariableSpec `ebpf:"daemon_pidns_dev"`
+	DaemonPidnsIno *ebpf.VariableSpec `ebpf:"daemon_pidns_ino"`
+	FlowSeed0      *ebpf.VariableSpec `ebpf:"flow_seed0"`
+	FlowSeed1      *ebpf.VariableSpec `ebpf:"flow_seed1"`
+	FlowStateType  *ebpf.VariableSpec `ebpf:"flow_state_type"`
+	LayoutType     *ebpf.VariableSpec `ebpf:"layout_type"`
+	ReasonType     *ebpf.VariableSpec `ebpf:"reason_type"`
+	RoleType       *ebpf.VariableSpec `ebpf:"role_type"`
+	Timeouts       *ebpf.VariableSpec `ebpf:"timeouts"`
 }
 
 // DirectorObjects contains all objects after they have been loaded into the kernel.
@@ -310,27 +320,33 @@ func (m *DirectorMaps) Close() error {
 //
 // It can be passed to LoadDirectorObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DirectorVariables struct {
-	AgeShift      *ebpf.Variable `ebpf:"age_shift"`
-	BucketMask    *ebpf.Variable `ebpf:"bucket_mask"`
-	FlowSeed0     *ebpf.Variable `ebpf:"flow_seed0"`
-	FlowSeed1     *ebpf.Variable `ebpf:"flow_seed1"`
-	FlowStateType *ebpf.Variable `ebpf:"flow_state_type"`
-	LayoutType    *ebpf.Variable `ebpf:"layout_type"`
-	ReasonType    *ebpf.Variable `ebpf:"reason_type"`
-	RoleType      *ebpf.Variable `ebpf:"role_type"`
-	Timeouts      *ebpf.Variable `ebpf:"timeouts"`
+	AgeShift       *ebpf.Variable `ebpf:"age_shift"`
+	BucketMask     *ebpf.Variable `ebpf:"bucket_mask"`
+	DaemonGone     *ebpf.Variable `ebpf:"daemon_gone"`
+	DaemonPid      *ebpf.Variable `ebpf:"daemon_pid"`
+	DaemonPidnsDev *ebpf.Variable `ebpf:"daemon_pidns_dev"`
+	DaemonPidnsIno *ebpf.Variable `ebpf:"daemon_pidns_ino"`
+	FlowSeed0      *ebpf.Variable `ebpf:"flow_seed0"`
+	FlowSeed1      *ebpf.Variable `ebpf:"flow_seed1"`
+	FlowStateType  *ebpf.Variable `ebpf:"flow_state_type"`
+	LayoutType     *ebpf.Variable `ebpf:"layout_type"`
+	ReasonType     *ebpf.Variable `ebpf:"reason_type"`
+	RoleType       *ebpf.Variable `ebpf:"role_type"`
+	Timeouts       *ebpf.Variable `ebpf:"timeouts"`
 }
 
 // DirectorPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to LoadDirectorObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DirectorPrograms struct {
+	SystoleExit  *ebpf.Program `ebpf:"systole_exit"`
 	SystoleLease *ebpf.Program `ebpf:"systole_lease"`
 	SystoleXdp   *ebpf.Program `ebpf:"systole_xdp"`
 }
 
 func (p *DirectorPrograms) Close() error {
 	return _DirectorClose(
+		p.SystoleExit,
 		p.SystoleLease,
 		p.SystoleXdp,
 	)

@@ -15,6 +15,9 @@
 //  4. No locks, no hash maps, no clock beyond jiffies: arrays with computed
 //     indices and atomic words only.
 //
+//  5. The lease is over before the sockets of a daemon that died are closed
+//     (lease.h).
+//
 // It needs Linux 5.14 or newer (BPF syscall programs; atomics need 5.12) and
 // a little-endian machine.
 package bpf

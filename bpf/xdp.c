@@ -30,6 +30,7 @@
 #include "schedule.h"
 #include "flow.h"
 #include "forward.h"
+#include "lease.h"
 
 char _license[] SEC("license") = "Dual MIT/GPL";
 
@@ -275,32 +276,4 @@ int systole_xdp(struct xdp_md *ctx)
 	if (type == bpf_htons(ETH_P_ARP))
 		return arp(s, g, eth + 1, end);
 	return XDP_PASS;
-}
-
-/* Argument and answer of systole_lease. */
-struct lease_args {
-	__u64 ticks; /* jiffies from now; ~0: unlimited */
-	__u64 now;   /* answer: jiffies */
-	__u32 set;   /* 0: only ask for the time */
-	__u32 pad;
-};
-
-/*
- * User space does not see jiffies, so the kernel itself sets the end of the
- * lease. `now >= lease_until` ends it: the jiffy that is now began in the past,
- * so it ends at the latest when asked for, at most one jiffy earlier.
- */
-SEC("syscall")
-int systole_lease(struct lease_args *args)
-{
-	struct state *s = get_state();
-	__u64 now = bpf_jiffies64();
-
-	if (!s)
-		return 1;
-	args->now = now;
-	if (!args->set)
-		return 0;
-	WRITE_ONCE(s->lease_until, args->ticks == ~0ULL ? ~0ULL : now + args->ticks);
-	return 0;
 }

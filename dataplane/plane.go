@@ -49,6 +49,9 @@ type Info struct {
 	Interface string `json:"interface,omitempty"` // the NIC it is attached to
 	Reason    string `json:"reason,omitempty"`    // why this mode and not a better one
 	Lease     bool   `json:"lease"`               // it can end by itself
+	// EndsWithDaemon: if this process dies, an armed lease ends before the
+	// kernel closes the process's sockets.
+	EndsWithDaemon bool `json:"ends_with_daemon"`
 }
 
 // Counters count what was forwarded.

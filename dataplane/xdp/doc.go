@@ -5,7 +5,10 @@
 // # Promises beyond those of package dataplane
 //
 //  1. Whatever happens to the daemon, its program and maps stay in the kernel
-//     (pinned) until Close; the lease ends by itself.
+//     (pinned) until Close; the lease ends by itself, and at once when the
+//     daemon dies: before the kernel closes the daemon's sockets, so that a
+//     peer to whom they are closed cannot be a second owner. (An unlimited
+//     lease stays: nobody would serve in our place.)
 //  2. Open after a crash or an upgrade continues where the predecessor was:
 //     the program is replaced in one step, flows, counters, server identities
 //     and the generation in force stay, no packet is lost.

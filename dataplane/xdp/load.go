@@ -89,6 +89,9 @@ func load(spec *ebpf.CollectionSpec, adopted map[string]*ebpf.Map) (*kernelSide,
 			return nil, fmt.Errorf("constant %s: %w", name, err)
 		}
 	}
+	if err := setDaemon(spec); err != nil {
+		return nil, err
+	}
 	opts := &ebpf.CollectionOptions{MapReplacements: replacements}
 	if err := spec.LoadAndAssign(&k.objects, opts); err != nil {
 		return nil, refine(err)

@@ -1,18 +1,15 @@
 package xdp
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -90,8 +87,10 @@ func (l lan) remove(t *testing.T) {
 	}
 }
 
+const testFlows = 4096
+
 func (l lan) config(t *testing.T) Config {
-	return Config{Interface: l.dev, PinDir: filepath.Join(l.pins, "systole"), Flows: 4096, Log: testLog(t)}
+	return Config{Interface: l.dev, PinDir: filepath.Join(l.pins, "systole"), Flows: testFlows, Log: testLog(t)}
 }
 
 func (l lan) attached(t *testing.T) (prog uint32) {
@@ -166,7 +165,7 @@ func TestOpenAndClose(t *testing.T) {
 			cfg := l.config(t)
 			cfg.Mode = tt.mode
 			p := open(t, cfg)
-			want := dataplane.Info{Name: "xdp", Mode: tt.want, Interface: l.dev, Reason: tt.reason, Lease: true}
+			want := dataplane.Info{Name: "xdp", Mode: tt.want, Interface: l.dev, Reason: tt.reason, Lease: true, EndsWithDaemon: true}
 			if got := p.Info(); got != want {
 				t.Errorf("Info() = %+v, want %+v", got, want)
 			}
@@ -529,67 +528,3 @@ func TestWire(t *testing.T) {
 }
 
 func htons(n uint16) uint16 { return n<<8 | n>>8 }
-
-// TestKill runs a daemon that is killed with SIGKILL: its program stays, and
-// stops answering when the lease ends.
-func TestKill(t *testing.T) {
-	l := newLAN(t)
-	// Forked on this thread, so the child is in the same namespace.
-	cmd := exec.Command("/proc/self/exe", "-test.run=^TestHelperDaemon$")
-	cmd.Env = append(os.Environ(), "SYSTOLE_TEST_DAEMON="+l.dev, "SYSTOLE_TEST_PINS="+l.config(t).PinDir)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(out)
-	for lines.Scan() && lines.Text() != "serving" {
-	}
-	killed := time.Now()
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	cmd.Wait()
-	if l.attached(t) == 0 {
-		t.Fatal("the program died with its daemon")
-	}
-	p := open(t, l.config(t))
-	on := sender(t, p.Program(), ownMAC)
-	for on(client(0, "S")).Verdict == planetest.Forwarded {
-		if time.Since(killed) > time.Minute {
-			t.Fatal("a dead daemon's lease does not end")
-		}
-		time.Sleep(time.Millisecond)
-	}
-	if early := time.Since(killed); early < daemonLease/2 {
-		t.Errorf("the lease of %s ended %s after the kill", daemonLease, early)
-	}
-	if got := on(client(0, "A")).Verdict; got != planetest.Dropped {
-		t.Errorf("after the lease: %s", got)
-	}
-}
-
-const daemonLease = 2 * time.Second
-
-// TestHelperDaemon is the process that TestKill kills.
-func TestHelperDaemon(t *testing.T) {
-	dev := os.Getenv("SYSTOLE_TEST_DAEMON")
-	if dev == "" {
-		t.Skip("only as a child of TestKill")
-	}
-	p, err := Open(Config{Interface: dev, PinDir: os.Getenv("SYSTOLE_TEST_PINS"), Flows: 4096})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := p.Apply(twoServices(1)); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Renew(daemonLease); err != nil {
-		t.Fatal(err)
-	}
-	fmt.Println("serving")
-	time.Sleep(time.Minute) // for the kill
-}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 
 	"systole/dataplane"
 )
@@ -26,6 +27,7 @@ type Plane struct {
 	own      net.HardwareAddr
 	att      *attachment // nil: not on any interface (Load)
 	pins     *pins       // nil: nothing is pinned (Load)
+	death    link.Link   // ends the lease with this process; nil: cannot
 	deferred bool        // the link still has a predecessor's program, and its maps are pinned
 	fresh    bool        // there was no predecessor; until Open succeeds
 	ids      *idTable
@@ -78,6 +80,7 @@ func (p *Plane) open(n nic) error {
 		return unavailable("%w", err)
 	}
 	p.start()
+	p.watchDeath()
 
 	prog := p.kernel.objects.SystoleXdp
 	update := len(adopted) > 0
@@ -163,7 +166,7 @@ var errClosed = fmt.Errorf("%w: it was closed", dataplane.ErrUnavailable)
 func (p *Plane) Info() dataplane.Info {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	info := dataplane.Info{Name: name, Interface: p.cfg.Interface, Lease: true}
+	info := dataplane.Info{Name: name, Interface: p.cfg.Interface, Lease: true, EndsWithDaemon: p.death != nil}
 	switch {
 	case p.closed:
 		info.Mode, info.Reason = dataplane.Detached, "closed"
@@ -422,7 +425,11 @@ func (p *Plane) letGo() error {
 	defer p.reading.Unlock()
 	p.leaseMu.Lock()
 	defer p.leaseMu.Unlock()
-	err := p.kernel.close()
+	var err error
+	if p.death != nil {
+		err = p.death.Close()
+	}
+	err = errors.Join(err, p.kernel.close())
 	p.kernel.lease.attr.progFD = 0
 	return err
 }
