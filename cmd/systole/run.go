@@ -77,6 +77,11 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	}
 	defer socket.Close()
 
+	if d.cfg.Cluster.Realtime {
+		if err := goRealtime(); err != nil {
+			return err
+		}
+	}
 	d.addresses = vip.New(d.log, 3*d.cfg.Cluster.Keepalive)
 	defer d.addresses.Close()
 	// What an earlier daemon left after a crash goes before the first beat:

@@ -60,6 +60,7 @@ func (d *decoder) cluster(m *mapping, f *facts) Cluster {
 		AutoFailback: read(m, "auto_failback", true, boolean).val,
 		Authkeys:     read(m, "authkeys", "/etc/systole/authkeys", absolute).val,
 		StateDir:     read(m, "state_dir", "/var/lib/systole", absolute).val,
+		Realtime:     read(m, "realtime", false, boolean).val,
 	}
 	d.nodeNames(m, f)
 	c.Nodes = f.nodes

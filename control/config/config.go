@@ -34,6 +34,7 @@ type Cluster struct {
 	AutoFailback bool          // the preferred director takes its groups back; default true
 	Authkeys     string        // path of the authkeys file, mode 0600 enforced; default /etc/systole/authkeys
 	StateDir     string        // uuid and generation files; default /var/lib/systole
+	Realtime     bool          // SCHED_FIFO and locked memory for the daemon; default false
 	Nodes        []string      // one or two names, lower case, in order
 	Media        []Medium      // at least one if there are two nodes
 	// Addresses are the directors' own on the LAN of the real servers, by node

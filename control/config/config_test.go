@@ -416,7 +416,7 @@ func TestReferenceDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range []string{"keepalive", "deadtime", "warntime", "initdead", "auto_failback", "authkeys", "state_dir",
+	for _, key := range []string{"keepalive", "deadtime", "warntime", "initdead", "auto_failback", "authkeys", "state_dir", "realtime",
 		"port", "preferred", "protocol", "scheduler", "quiescent", "rise", "fall", "method", "weight", "mode", "pin", "flows", "socket"} {
 		re := regexp.MustCompile(`(?m)^( *)` + key + `: .*$`)
 		without := re.ReplaceAll(Reference, nil)

@@ -22,6 +22,7 @@ var fixed = []struct {
 	{"cluster.initdead", func(c *Config) any { return short(c.Cluster.Initdead) }},
 	{"cluster.authkeys", func(c *Config) any { return c.Cluster.Authkeys }},
 	{"cluster.state_dir", func(c *Config) any { return c.Cluster.StateDir }},
+	{"cluster.realtime", func(c *Config) any { return c.Cluster.Realtime }},
 	{"cluster.nodes", func(c *Config) any { return c.Cluster.Nodes }},
 	{"cluster.media", func(c *Config) any { return c.Cluster.Media }},
 	{"cluster.addresses", func(c *Config) any {
