@@ -4,7 +4,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOLS   := go tool -modfile=.ci/tools.mod
 
-.PHONY: build demo test test-deps bench generate lint deb clean
+.PHONY: build demo test test-deps bench failover generate lint deb clean
 .DEFAULT_GOAL := build
 
 build: ## the one static binary, build/systole
@@ -17,14 +17,17 @@ demo: build ## watch a pair of directors at work (root)
 # after the others, one at a time.
 test: test-deps build ## everything; as root, on Debian, nothing else is needed
 	go vet ./...
-	go test $$(go list ./... | grep -v -e '^systole/test/e2e' -e '^systole/test/interop' -e '^systole/cmd/systole/demo')
-	go test -count=1 -p 1 -timeout 8m ./cmd/systole/demo/... ./test/e2e/... ./test/interop/...
+	go test $$(go list ./... | grep -v -e '^systole/test/e2e' -e '^systole/test/interop' -e '^systole/test/failover' -e '^systole/cmd/systole/demo')
+	go test -count=1 -p 1 -timeout 8m ./cmd/systole/demo/... ./test/e2e/... ./test/interop/... ./test/failover/...
 
 test-deps: ## install, or name, what the tests need besides Go
 	@sh test/deps.sh
 
 bench: build ## ns per packet of the XDP program (root)
 	go test -run '^$$' -bench . -benchtime 1x ./test/bench
+
+failover: ## what a client loses, beside keepalived and heartbeat (root; RUNS=10)
+	go test -count=1 -timeout 2h ./test/failover -run '^$$' -bench . -benchtime $(or $(RUNS),10)x
 
 generate: ## rebuild the committed BPF object (clang-19, llvm-19, libbpf-dev)
 	go generate ./...

@@ -16,6 +16,7 @@ want ip iproute2
 want ps procps # heartbeat's scripts
 want nsenter util-linux
 want cl_status heartbeat # Linux-HA, for test/interop
+want keepalived keepalived # to compare with, in test/failover
 [ -e /etc/ha.d/resource.d/IPaddr2 ] && [ -e /usr/lib/ocf/resource.d/heartbeat/IPaddr2 ] || need="$need resource-agents"
 [ -z "$need" ] && exit 0
 
@@ -34,6 +35,9 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
 	# Nor at the next boot. Without an ha.cf heartbeat would only fail.
 	case "$need" in
 	*" heartbeat"*) systemctl disable heartbeat.service logd.service >/dev/null 2>&1 || true ;;
+	esac
+	case "$need" in
+	*" keepalived"*) systemctl disable keepalived.service >/dev/null 2>&1 || true ;;
 	esac
 	exit 0
 fi
