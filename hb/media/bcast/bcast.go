@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"systole/hb/internal/netdev"
 	"systole/hb/media"
 	"systole/hb/media/internal/udp"
 )
@@ -22,7 +23,7 @@ func init() { media.Register("bcast", open) }
 func open(spec media.Spec) (media.Medium, error) {
 	cfg := udp.Config{
 		Kind: "bcast", Device: spec.Interface, Port: cmp.Or(spec.Port, media.DefaultPort),
-		Out: func(fd, _ int) error { return udp.Set(fd, unix.SOL_SOCKET, unix.SO_BROADCAST, "SO_BROADCAST", 1) },
+		Out: func(fd, _ int) error { return netdev.Set(fd, unix.SOL_SOCKET, unix.SO_BROADCAST, "SO_BROADCAST", 1) },
 	}
 	if f := spec.Unused("interface", "port"); f != "" {
 		return nil, cfg.Bad("%s means nothing to it", f)
@@ -74,7 +75,7 @@ func broadcast(fd int, device string) (a netip.Addr, err error) {
 
 // address asks for one of the IPv4 addresses of an interface, in host order.
 func address(fd int, device string, request uint) (uint32, error) {
-	ifr, err := udp.Interface(fd, device, request)
+	ifr, err := netdev.Ask(fd, device, request)
 	if err != nil {
 		return 0, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"systole/hb/internal/netdev"
 	"systole/hb/media"
 	"systole/hb/media/internal/udp"
 )
@@ -50,17 +51,17 @@ func open(spec media.Spec) (media.Medium, error) {
 	}
 	join := func(fd, ifindex int) error { return member(fd, ifindex, unix.IP_ADD_MEMBERSHIP, "join") }
 	cfg.Out = func(fd, ifindex int) error {
-		if err := udp.Set(fd, unix.IPPROTO_IP, unix.IP_MULTICAST_TTL, "IP_MULTICAST_TTL", ttl); err != nil {
+		if err := netdev.Set(fd, unix.IPPROTO_IP, unix.IP_MULTICAST_TTL, "IP_MULTICAST_TTL", ttl); err != nil {
 			return err
 		}
-		if err := udp.Set(fd, unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, "IP_MULTICAST_LOOP", 0); err != nil {
+		if err := netdev.Set(fd, unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, "IP_MULTICAST_LOOP", 0); err != nil {
 			return err
 		}
 		return member(fd, ifindex, unix.IP_MULTICAST_IF, "send to")
 	}
 	cfg.In = func(fd, ifindex int) error {
 		// Not what other programs of this machine joined.
-		if err := udp.Set(fd, unix.IPPROTO_IP, unix.IP_MULTICAST_ALL, "IP_MULTICAST_ALL", 0); err != nil {
+		if err := netdev.Set(fd, unix.IPPROTO_IP, unix.IP_MULTICAST_ALL, "IP_MULTICAST_ALL", 0); err != nil {
 			return err
 		}
 		return join(fd, ifindex)

@@ -77,12 +77,15 @@ func Cable(t *testing.T, near, addr, far string) netlink.Link {
 }
 
 // AddAddr gives an interface an address, with the broadcast address of its
-// network.
+// network, or an IPv6 address that is usable at once: nobody has it already.
 func AddAddr(t *testing.T, name, addr string) {
 	t.Helper()
 	a, err := netlink.ParseAddr(addr)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if a.IP.To4() == nil {
+		a.Flags = unix.IFA_F_NODAD
 	}
 	if err := netlink.AddrAdd(byName(t, name), a); err != nil {
 		t.Fatal(err)

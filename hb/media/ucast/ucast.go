@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"systole/hb/internal/netdev"
 	"systole/hb/media"
 	"systole/hb/media/internal/udp"
 )
@@ -21,9 +22,9 @@ const tosLowDelay = 0x10
 func open(spec media.Spec) (media.Medium, error) {
 	cfg := udp.Config{
 		Kind: "ucast", Device: spec.Interface, Port: cmp.Or(spec.Port, media.DefaultPort),
-		Out: func(fd, _ int) error { return udp.Set(fd, unix.IPPROTO_IP, unix.IP_TOS, "IP_TOS", tosLowDelay) },
+		Out: func(fd, _ int) error { return netdev.Set(fd, unix.IPPROTO_IP, unix.IP_TOS, "IP_TOS", tosLowDelay) },
 		In: func(fd, _ int) error {
-			return udp.Set(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, "SO_REUSEPORT", 1)
+			return netdev.Set(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, "SO_REUSEPORT", 1)
 		},
 	}
 	if f := spec.Unused("interface", "port", "peers"); f != "" {

@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"systole/hb/internal/netdev"
 )
 
 // sockets are the two of one medium: what is sent comes from a port of its
@@ -37,10 +39,10 @@ func openSockets(cfg *Config) (_ *sockets, err error) {
 	}
 	// The index is read before the sockets are bound: if the interface is
 	// replaced between the two, check sees it.
-	if s.ifindex, err = interfaceIndex(s.out, cfg.Device); err != nil {
+	if s.ifindex, err = netdev.Index(s.out, cfg.Device); err != nil {
 		return nil, err
 	}
-	if err := bindToDevice(s.out, cfg.Device); err != nil {
+	if err := netdev.Bind(s.out, cfg.Device); err != nil {
 		return nil, err
 	}
 	if cfg.Out != nil {
@@ -72,29 +74,14 @@ func openSockets(cfg *Config) (_ *sockets, err error) {
 
 // prepare sets what must be set before the receiving socket is bound.
 func (s *sockets) prepare(fd int, cfg *Config) error {
-	if err := Set(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, "SO_REUSEADDR", 1); err != nil {
+	if err := netdev.Set(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, "SO_REUSEADDR", 1); err != nil {
 		return err
 	}
-	if err := bindToDevice(fd, cfg.Device); err != nil {
+	if err := netdev.Bind(fd, cfg.Device); err != nil {
 		return err
 	}
 	if cfg.In != nil {
 		return cfg.In(fd, int(s.ifindex))
-	}
-	return nil
-}
-
-// Set sets an option of a socket, whose name is for the error.
-func Set(fd, level, option int, name string, value int) error {
-	if err := unix.SetsockoptInt(fd, level, option, value); err != nil {
-		return fmt.Errorf("set %s: %w", name, err)
-	}
-	return nil
-}
-
-func bindToDevice(fd int, device string) error {
-	if err := unix.BindToDevice(fd, device); err != nil {
-		return fmt.Errorf("bind to interface %s: %w", device, err)
 	}
 	return nil
 }
@@ -113,7 +100,7 @@ var (
 func (s *sockets) check(cfg *Config) (back bool, err error) {
 	cerr := s.control(func(fd int) {
 		var index uint32
-		if index, err = interfaceIndex(fd, cfg.Device); err != nil {
+		if index, err = netdev.Index(fd, cfg.Device); err != nil {
 			return
 		}
 		if index != s.ifindex {
@@ -129,7 +116,7 @@ func (s *sockets) check(cfg *Config) (back bool, err error) {
 			return
 		}
 		var running bool
-		if running, err = hasCarrier(fd, cfg.Device); err != nil {
+		if running, err = netdev.HasCarrier(fd, cfg.Device); err != nil {
 			return
 		}
 		back, s.running = running && !s.running, running
@@ -155,39 +142,6 @@ func (s *sockets) control(f func(fd int)) error {
 		return err
 	}
 	return rc.Control(func(fd uintptr) { f(int(fd)) })
-}
-
-// Interface asks the kernel something about an interface, by an ioctl request
-// of netdevice(7), in the network namespace of the socket fd, whatever
-// namespace the calling thread is in.
-func Interface(fd int, device string, request uint) (*unix.Ifreq, error) {
-	ifr, err := unix.NewIfreq(device)
-	if err != nil {
-		return nil, fmt.Errorf("interface %s: %w", device, err)
-	}
-	if err := unix.IoctlIfreq(fd, request, ifr); err != nil {
-		if errors.Is(err, unix.ENODEV) {
-			return nil, fmt.Errorf("interface %s does not exist: %w", device, err)
-		}
-		return nil, fmt.Errorf("interface %s: %w", device, err)
-	}
-	return ifr, nil
-}
-
-func interfaceIndex(fd int, device string) (uint32, error) {
-	ifr, err := Interface(fd, device, unix.SIOCGIFINDEX)
-	if err != nil {
-		return 0, err
-	}
-	return ifr.Uint32(), nil
-}
-
-func hasCarrier(fd int, device string) (bool, error) {
-	ifr, err := Interface(fd, device, unix.SIOCGIFFLAGS)
-	if err != nil {
-		return false, err
-	}
-	return ifr.Uint16()&unix.IFF_RUNNING != 0, nil
 }
 
 func (s *sockets) close() {

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"systole/hb/internal/netdev"
 	"systole/hb/media"
 )
 
@@ -30,7 +31,7 @@ const (
 // Config makes a kind of medium. A function may be nil; To may not.
 //
 // The functions are called with a socket that is open, and in its network
-// namespace they ask by Interface alone. None may wait.
+// namespace they ask by package netdev alone. None may wait.
 type Config struct {
 	Kind   string // "ucast"
 	Device string // the interface
@@ -77,7 +78,7 @@ func (cfg Config) Name() string {
 
 // Open returns a medium. The error is media.ErrSpec.
 func Open(cfg Config) (*Medium, error) {
-	if n := len(cfg.Device); n == 0 || n >= unix.IFNAMSIZ {
+	if !netdev.ValidName(cfg.Device) {
 		return nil, cfg.Bad("an interface name has 1 to %d characters", unix.IFNAMSIZ-1)
 	}
 	m := &Medium{name: cfg.Name(), cfg: cfg, done: make(chan struct{})}
