@@ -13,6 +13,7 @@ want dnsmasq dnsmasq-base
 want curl curl
 want dig dnsutils
 want ip iproute2
+want nft nftables
 want ps procps # heartbeat's scripts
 want nsenter util-linux
 want cl_status heartbeat # Linux-HA, for test/interop
