@@ -8,6 +8,7 @@ const (
 	PortRefused                        // the peer's machine says that nobody listens on the daemon's port
 	CarrierLost                        // our own interface of the medium has no carrier, or is gone
 	CarrierBack                        // it has one again
+	Disconnected                       // the daemon's end of a connection without traffic was closed
 )
 
 // Notice is such a thing. Node is empty where it is about our own end of the

@@ -8,6 +8,10 @@
 //     unreachable): hb.PortRefused. Nothing is sent for that; our own beats are
 //     what is refused. Linux refuses the first six and then one in a second
 //     (net.ipv4.icmp_ratelimit), and never what came by multicast or broadcast.
+//   - The kernel of a daemon that died, however that happened, closes its
+//     connections: a TCP connection between the daemons that carries nothing, a
+//     tether, tells at once what else the next beat would: hb.Disconnected, and
+//     hb.PortRefused if the daemon does not accept another.
 //   - An interface of ours loses its carrier, or is removed: hb.CarrierLost, and
 //     hb.CarrierBack afterwards.
 //
@@ -20,6 +24,8 @@
 //  3. A refusal counts if the machine that was sent to says so itself, of the
 //     very port. It is not authenticated, as ICMP is not: it may raise a
 //     suspicion, which a probe then clears.
+//     So may a tether that somebody else on the path has cut. A tether is held
+//     with configured addresses only, one each; what is said over it ends it.
 //  4. Every change of a carrier is reported, but changes that cancel out before
 //     they are read, and so is a carrier that is missing from the beginning.
 //  5. Memory is bounded, whoever sends whatever; other machines' pings do not

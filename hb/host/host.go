@@ -2,6 +2,7 @@ package host
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -35,6 +36,9 @@ type Path struct {
 	// Port is the UDP port to which the medium sends there; 0 if it sends to
 	// none of Addr's, and then no refusal is expected.
 	Port uint16
+	// Local is our own address there. If it and Port are given the daemons are
+	// joined by tethers, on TCP's port of the same number: see Disconnected.
+	Local netip.Addr
 }
 
 // Config says what to watch.
@@ -47,10 +51,12 @@ type Config struct {
 type Hosts struct {
 	conns   []*conn
 	targets map[string][]*target // by node
+	tethers map[string][]*tether // by node
 	secret  [8]byte              // in what we ask; who sees it is on the path
 	start   time.Time
 
 	done    chan struct{}
+	cancel  context.CancelFunc // what runs with a context
 	running sync.WaitGroup
 	pending pending
 }
@@ -68,7 +74,10 @@ const stale = time.Second
 // Open begins to watch. The error is ErrPath, or os.ErrPermission without
 // CAP_NET_RAW. An interface that is absent is none: it may come.
 func Open(cfg Config) (*Hosts, error) {
-	h := &Hosts{targets: make(map[string][]*target), start: time.Now(), done: make(chan struct{})}
+	h := &Hosts{
+		targets: make(map[string][]*target), tethers: make(map[string][]*tether),
+		start: time.Now(), done: make(chan struct{}),
+	}
 	h.pending.ready = make(chan struct{}, 1)
 	var id [2]byte
 	rand.Read(id[:])
@@ -89,12 +98,30 @@ func Open(cfg Config) (*Hosts, error) {
 		}
 	}
 	w := newWatch(cfg.Paths, h.conns, &h.pending)
-	sub, err := w.subscribe()
+	ctx, cancel := context.WithCancel(context.Background())
+	h.cancel = cancel
+	listeners, err := h.listenTethers(ctx, cfg.Paths)
+	var sub *subscription
+	if err == nil {
+		sub, err = w.subscribe()
+	}
 	if err != nil {
+		cancel()
+		for _, ln := range listeners {
+			ln.Close()
+		}
 		for _, c := range h.conns {
 			c.close()
 		}
 		return nil, err
+	}
+	for _, ln := range listeners {
+		h.running.Go(func() { h.accept(ctx, ln) })
+	}
+	for _, ts := range h.tethers {
+		for _, t := range ts {
+			h.running.Go(func() { h.tether(ctx, t) })
+		}
 	}
 	h.running.Go(func() { w.run(sub, h.done) })
 	for _, c := range h.conns {
@@ -134,6 +161,9 @@ func (h *Hosts) add(p Path, id uint16) error {
 	case t.paths[0].Node != p.Node:
 		return bad("%s is the address of %s already", addr, t.paths[0].Node)
 	}
+	if p.Local.IsValid() && p.Port != 0 && !slices.ContainsFunc(t.paths, func(o Path) bool { return o.Port == p.Port && o.Local.IsValid() }) {
+		h.tethers[p.Node] = append(h.tethers[p.Node], &tether{t: t, port: p.Port, kick: make(chan struct{}, 1)})
+	}
 	t.paths = append(t.paths, p)
 	if p.Port != 0 && !slices.Contains(c.cfg.Ports, p.Port) {
 		c.cfg.Ports = append(c.cfg.Ports, p.Port)
@@ -161,6 +191,12 @@ func (h *Hosts) Ask(node string) {
 	binary.BigEndian.PutUint64(payload[len(h.secret):], uint64(time.Since(h.start)))
 	for _, t := range h.targets[node] {
 		t.conn.send(t.addr, payload[:])
+	}
+	for _, t := range h.tethers[node] {
+		select {
+		case t.kick <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -241,6 +277,7 @@ func (h *Hosts) Close() error {
 	if !h.pending.end(h.done) {
 		return ErrClosed
 	}
+	h.cancel()
 	for _, c := range h.conns {
 		c.close()
 	}

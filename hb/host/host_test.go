@@ -81,8 +81,8 @@ func TestHeard(t *testing.T) {
 	h.pending.ready = make(chan struct{}, 1)
 	b, c := netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.3")
 	for _, p := range []Path{
-		{"b", "ucast eth0", "eth0", b, 694}, {"b", "ucast eth0:695", "eth0", b, 695}, {"b", "bcast eth0", "eth0", b, 0},
-		{"c", "ucast eth0", "eth0", c, 694}, {"", "mcast eth0", "eth0", netip.Addr{}, 0},
+		{"b", "ucast eth0", "eth0", b, 694, netip.Addr{}}, {"b", "ucast eth0:695", "eth0", b, 695, netip.Addr{}}, {"b", "bcast eth0", "eth0", b, 0, netip.Addr{}},
+		{"c", "ucast eth0", "eth0", c, 694, netip.Addr{}}, {"", "mcast eth0", "eth0", netip.Addr{}, 0, netip.Addr{}},
 	} {
 		if err := h.add(p, 1); err != nil {
 			t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"systole/hb"
 	"systole/hb/media"
@@ -107,13 +108,13 @@ func cable(t *testing.T) (peer mediatest.Netns) {
 	return peer
 }
 
-var families = []struct{ name, addr string }{{"IPv4", "192.0.2.2"}, {"IPv6", "2001:db8::2"}}
+var families = []struct{ name, addr, own string }{{"IPv4", "192.0.2.2", "192.0.2.1"}, {"IPv6", "2001:db8::2", "2001:db8::1"}}
 
 // daemon is a process of the peer's with a socket on port 694; see TestDaemon.
-func daemon(t *testing.T, peer mediatest.Netns) *exec.Cmd {
+func daemon(t *testing.T, peer mediatest.Netns, own, us string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestDaemon$")
-	cmd.Env = append(os.Environ(), "SYSTOLE_HOST_TEST_DAEMON=1")
+	cmd.Env = append(os.Environ(), "SYSTOLE_HOST_TEST_DAEMON="+own, "SYSTOLE_HOST_TEST_PEER="+us)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -142,6 +143,11 @@ func TestDaemon(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	own := netip.MustParseAddr(os.Getenv("SYSTOLE_HOST_TEST_DAEMON"))
+	us := netip.MustParseAddr(os.Getenv("SYSTOLE_HOST_TEST_PEER"))
+	if _, err := Open(Config{[]Path{{"us", "ucast hb1", "hb1", us, 694, own}}}); err != nil {
+		t.Fatal(err)
+	}
 	os.Stdout.WriteString("listening\n")
 	for buf := make([]byte, 100); ; {
 		c.Read(buf)
@@ -158,7 +164,7 @@ func TestDaemonFrozenAndKilled(t *testing.T) {
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
 			addr := netip.MustParseAddr(f.addr)
-			h, got := open(t, Path{"b", "ucast hb0", "hb0", addr, 694})
+			h, got := open(t, Path{"b", "ucast hb0", "hb0", addr, 694, netip.Addr{}})
 			answered, refused := hb.Notice{Node: "b", Medium: "ucast hb0", Kind: hb.HostAnswered}, hb.Notice{Node: "b", Medium: "ucast hb0", Kind: hb.PortRefused}
 			beats, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 694)))
 			if err != nil {
@@ -168,7 +174,7 @@ func TestDaemonFrozenAndKilled(t *testing.T) {
 			beat := func() { beats.Write([]byte("beat")) }
 			ask := func() { h.Ask("b") }
 
-			d := daemon(t, peer)
+			d := daemon(t, peer, f.addr, f.own)
 			await(t, got, answered, ask)
 			none(t, got, refused, beat)
 			d.Process.Signal(syscall.SIGSTOP)
@@ -195,6 +201,72 @@ func TestDaemonFrozenAndKilled(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A tether tells of a killed daemon at once, without a beat; a frozen one, and
+// a stranger who connects, break nothing.
+func TestTether(t *testing.T) {
+	if !mediatest.OwnNetns(t) {
+		return
+	}
+	peer := cable(t)
+	for _, f := range families {
+		t.Run(f.name, func(t *testing.T) {
+			addr, own := netip.MustParseAddr(f.addr), netip.MustParseAddr(f.own)
+			h, got := open(t, Path{"b", "ucast hb0", "hb0", addr, 694, own})
+			disconnected, refused := hb.Notice{Node: "b", Medium: "ucast hb0", Kind: hb.Disconnected}, hb.Notice{Node: "b", Medium: "ucast hb0", Kind: hb.PortRefused}
+			d := daemon(t, peer, f.addr, f.own)
+			tethered := func() bool {
+				var there bool
+				peer.Do(t, func() { there = established(t, 694) > 0 })
+				return there
+			}
+			for end := time.Now().Add(10 * time.Second); !tethered(); time.Sleep(10 * time.Millisecond) {
+				if h.Ask("b"); time.Now().After(end) {
+					t.Fatal("no tether")
+				}
+			}
+			d.Process.Signal(syscall.SIGSTOP)
+			none(t, got, disconnected, func() { h.Ask("b") })
+			d.Process.Signal(syscall.SIGCONT)
+			none(t, got, disconnected, func() {})
+			d.Process.Kill()
+			killed := time.Now()
+			await(t, got, disconnected, func() {})
+			await(t, got, refused, func() {})
+			t.Logf("told of the kill after %v", time.Since(killed))
+			d.Wait()
+
+			// It is made again when somebody asks and a daemon is there.
+			d = daemon(t, peer, f.addr, f.own)
+			for end := time.Now().Add(15 * time.Second); !tethered(); time.Sleep(10 * time.Millisecond) {
+				if h.Ask("b"); time.Now().After(end) {
+					t.Fatal("no new tether")
+				}
+			}
+			d.Process.Kill()
+			await(t, got, disconnected, func() {})
+			d.Wait()
+		})
+	}
+}
+
+// established counts the TCP connections to a local port in the namespace of
+// this thread.
+func established(t *testing.T, port uint16) (n int) {
+	t.Helper()
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		socks, err := netlink.SocketDiagTCP(family)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range socks {
+			if s.State == netlink.TCP_ESTABLISHED && s.ID.SourcePort == port {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // Each path is asked by itself, and the others do not matter.
@@ -232,11 +304,11 @@ func TestAskOnEveryPath(t *testing.T) {
 	}
 	addr := netip.MustParseAddr
 	h, got := open(t,
-		Path{"b", "ucast hb0", "hb0", addr("192.0.2.2"), 694}, Path{"b", "ucast6 hb0", "hb0", addr("2001:db8::2"), 694},
-		Path{"b", "link-local", "hb0", local.WithZone("hb0"), 694}, Path{"b", "bcast lan0", "lan0", addr("198.51.100.2"), 0},
-		Path{"", "mcast lan0", "lan0", netip.Addr{}, 0}, Path{"c", "ucast hb0", "hb0", addr("192.0.2.3"), 694},
-		Path{"d", "the wrong way", "hb0", addr("198.51.100.2"), 694},
-		Path{"b", "absent", "absent0", addr("192.0.2.2"), 694})
+		Path{"b", "ucast hb0", "hb0", addr("192.0.2.2"), 694, netip.Addr{}}, Path{"b", "ucast6 hb0", "hb0", addr("2001:db8::2"), 694, netip.Addr{}},
+		Path{"b", "link-local", "hb0", local.WithZone("hb0"), 694, netip.Addr{}}, Path{"b", "bcast lan0", "lan0", addr("198.51.100.2"), 0, netip.Addr{}},
+		Path{"", "mcast lan0", "lan0", netip.Addr{}, 0, netip.Addr{}}, Path{"c", "ucast hb0", "hb0", addr("192.0.2.3"), 694, netip.Addr{}},
+		Path{"d", "the wrong way", "hb0", addr("198.51.100.2"), 694, netip.Addr{}},
+		Path{"b", "absent", "absent0", addr("192.0.2.2"), 694, netip.Addr{}})
 	waiting := map[string]bool{"ucast hb0": true, "ucast6 hb0": true, "link-local": true, "bcast lan0": true}
 	timeout, tick := time.After(10*time.Second), time.NewTicker(10*time.Millisecond)
 	defer tick.Stop()
@@ -269,7 +341,7 @@ func TestCarrierLostAndBack(t *testing.T) {
 		return
 	}
 	peer := cable(t)
-	h, got := open(t, Path{"b", "ucast hb0", "hb0", netip.MustParseAddr("192.0.2.2"), 694})
+	h, got := open(t, Path{"b", "ucast hb0", "hb0", netip.MustParseAddr("192.0.2.2"), 694, netip.Addr{}})
 	lost, back := hb.Notice{Medium: "ucast hb0", Kind: hb.CarrierLost}, hb.Notice{Medium: "ucast hb0", Kind: hb.CarrierBack}
 	answered := hb.Notice{Node: "b", Medium: "ucast hb0", Kind: hb.HostAnswered}
 	wait := func() {}
@@ -307,7 +379,7 @@ func TestCloseEndsReceive(t *testing.T) {
 		return
 	}
 	cable(t)
-	h, err := Open(Config{[]Path{{"b", "ucast hb0", "hb0", netip.MustParseAddr("192.0.2.2"), 694}, {"b", "absent", "absent0", netip.MustParseAddr("192.0.2.2"), 694}}})
+	h, err := Open(Config{[]Path{{"b", "ucast hb0", "hb0", netip.MustParseAddr("192.0.2.2"), 694, netip.Addr{}}, {"b", "absent", "absent0", netip.MustParseAddr("192.0.2.2"), 694, netip.Addr{}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,7 +405,7 @@ func TestCloseEndsReceive(t *testing.T) {
 }
 
 func BenchmarkAsk(b *testing.B) {
-	h, err := Open(Config{[]Path{{"b", "ucast lo", "lo", netip.MustParseAddr("127.0.0.1"), 694}}})
+	h, err := Open(Config{[]Path{{"b", "ucast lo", "lo", netip.MustParseAddr("127.0.0.1"), 694, netip.Addr{}}}})
 	if err != nil {
 		b.Skip(err)
 	}
