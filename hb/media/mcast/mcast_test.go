@@ -25,8 +25,12 @@ func TestOpenRefuses(t *testing.T) {
 		says string
 	}{
 		{"no interface", media.Spec{}, "interface name"},
-		{"unicast group", media.Spec{Interface: "lo", Group: netip.MustParseAddr("192.0.2.1")}, "192.0.2.1 is not an IPv4 multicast"},
-		{"IPv6 group", media.Spec{Interface: "lo", Group: netip.MustParseAddr("ff05::1")}, "ff05::1 is not an IPv4 multicast"},
+		{"unicast group", media.Spec{Interface: "lo", Group: netip.MustParseAddr("192.0.2.1")}, "192.0.2.1 is not a multicast address"},
+		{"IPv6 unicast group", media.Spec{Interface: "lo", Group: netip.MustParseAddr("2001:db8::1")}, "mcast6 lo: group 2001:db8::1 is not a multicast address"},
+		{"all IPv6 hosts", media.Spec{Interface: "lo", Group: netip.MustParseAddr("ff02::1")}, "belongs to hosts, routers and the like (RFC 2375)"},
+		{"all IPv6 routers of the site", media.Spec{Interface: "lo", Group: netip.MustParseAddr("ff05::2")}, "belongs to hosts, routers and the like (RFC 2375)"},
+		{"within the machine", media.Spec{Interface: "lo", Group: netip.MustParseAddr("ff01::694")}, "ff01::694 does not leave the machine"},
+		{"another interface", media.Spec{Interface: "lo", Group: netip.MustParseAddr("ff02::694%eth0")}, "ff02::694%eth0 is an address on interface eth0, not on lo"},
 		{"routers' group", media.Spec{Interface: "lo", Group: netip.MustParseAddr("224.0.0.5")}, "belongs to routers"},
 		{"ttl", media.Spec{Interface: "lo", TTL: 256}, "ttl 256 is not within 1 to 255"},
 		{"negative ttl", media.Spec{Interface: "lo", TTL: -1}, "ttl -1 is not within 1 to 255"},
@@ -73,6 +77,8 @@ func pair(t *testing.T) (peer mediatest.Netns, link netlink.Link) {
 	link = mediatest.Cable(t, "hb0", "192.0.2.1/24", "hb1")
 	mediatest.SetUp(t, "hb0")
 	peer.Take(t, "hb1", "192.0.2.2/24")
+	mediatest.AddAddr(t, "hb0", "fe80::a/64")
+	peer.Do(t, func() { mediatest.AddAddr(t, "hb1", "fe80::b/64") })
 	return peer, link
 }
 
@@ -81,14 +87,26 @@ func TestPeerHearsAndWeDoNot(t *testing.T) {
 		return
 	}
 	peer, _ := pair(t)
-	a := openMcast(t, media.Spec{Interface: "hb0"})
+	for _, c := range []struct{ group, other, name string }{
+		{"", "225.0.0.2", "mcast"}, {"ff02::694", "ff02::695", "mcast6"}, {"ff15::694%hb0", "ff02::694", "mcast6"},
+	} {
+		hearsAndNot(t, peer, c.group, c.other, c.name)
+	}
+}
+
+func hearsAndNot(t *testing.T, peer mediatest.Netns, group, otherGroup, name string) {
+	var g netip.Addr
+	if group != "" {
+		g = netip.MustParseAddr(group)
+	}
+	a := openMcast(t, media.Spec{Interface: "hb0", Group: g})
 	var b, other, port media.Medium
 	peer.Do(t, func() {
-		b = openMcast(t, media.Spec{Interface: "hb1"})
-		other = openMcast(t, media.Spec{Interface: "hb1", Group: netip.MustParseAddr("225.0.0.2")})
-		port = openMcast(t, media.Spec{Interface: "hb1", Port: 695, TTL: 7})
+		b = openMcast(t, media.Spec{Interface: "hb1", Group: g.WithZone("")})
+		other = openMcast(t, media.Spec{Interface: "hb1", Group: netip.MustParseAddr(otherGroup)})
+		port = openMcast(t, media.Spec{Interface: "hb1", Group: g.WithZone(""), Port: 695, TTL: 7})
 	})
-	if a.Name() != "mcast hb0" || port.Name() != "mcast hb1:695" {
+	if a.Name() != name+" hb0" || port.Name() != name+" hb1:695" {
 		t.Errorf("names %q, %q", a.Name(), port.Name())
 	}
 	own, hears, deaf := mediatest.Listen(a), mediatest.Listen(b), mediatest.Listen(other)
@@ -104,6 +122,9 @@ func TestPeerHearsAndWeDoNot(t *testing.T) {
 	}
 	quiet(t, "ourselves", own)
 	quiet(t, "another group", deaf)
+	for _, m := range []media.Medium{a, b, other, port} {
+		m.Close()
+	}
 }
 
 // Section 1: ttl 1 unless told otherwise.
@@ -219,10 +240,16 @@ func TestInterfaceGoesAndComes(t *testing.T) {
 	if !mediatest.OwnNetns(t) {
 		return
 	}
-	m := openMcast(t, media.Spec{Interface: "hb0"})
+	for name, group := range map[string]netip.Addr{"mcast hb0": {}, "mcast6 hb0": netip.MustParseAddr("ff02::694")} {
+		goesAndComes(t, name, group)
+	}
+}
+
+func goesAndComes(t *testing.T, name string, group netip.Addr) {
+	m := openMcast(t, media.Spec{Interface: "hb0", Group: group})
 	got := mediatest.Listen(m)
 	for round := range 3 {
-		if err := mediatest.Until(t, got, false, func() {}); !strings.Contains(err.Error(), "mcast hb0") {
+		if err := mediatest.Until(t, got, false, func() {}); !strings.Contains(err.Error(), name) {
 			t.Errorf("round %d: %v", round, err)
 		}
 		if err := m.Send([]byte("beat")); err == nil {
@@ -230,7 +257,7 @@ func TestInterfaceGoesAndComes(t *testing.T) {
 		}
 		peer, link := pair(t)
 		var from media.Medium
-		peer.Do(t, func() { from = openMcast(t, media.Spec{Interface: "hb1"}) })
+		peer.Do(t, func() { from = openMcast(t, media.Spec{Interface: "hb1", Group: group}) })
 		mediatest.Until(t, got, true, beat(from))
 		if err := m.Send([]byte("beat")); err != nil {
 			t.Errorf("round %d: %v", round, err)

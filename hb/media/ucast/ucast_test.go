@@ -29,12 +29,18 @@ func TestOpenRefuses(t *testing.T) {
 		{"no interface", media.Spec{Peers: peer}, "interface name"},
 		{"long interface", media.Spec{Interface: "a234567890123456", Peers: peer}, "interface name"},
 		{"no peer", media.Spec{Interface: "lo"}, "no peer"},
-		{"IPv6", media.Spec{Interface: "lo", Peers: []netip.AddrPort{netip.MustParseAddrPort("[2001:db8::1]:694")}}, "2001:db8::1 is not an IPv4"},
-		{"invalid", media.Spec{Interface: "lo", Peers: make([]netip.AddrPort, 1)}, "not an IPv4"},
+		{"two families", media.Spec{Interface: "lo", Peers: append(peer, netip.MustParseAddrPort("[2001:db8::1]:694"))}, "ucast lo: peer 2001:db8::1 is of another family"},
+		{"two families, IPv6 first", media.Spec{Interface: "lo", Peers: append([]netip.AddrPort{netip.MustParseAddrPort("[2001:db8::1]:694")}, peer...)}, "ucast6 lo: peer 192.0.2.1 is of another family"},
+		{"another interface", media.Spec{Interface: "lo", Peers: []netip.AddrPort{netip.MustParseAddrPort("[fe80::1%eth0]:694")}}, "fe80::1%eth0 is an address on interface eth0, not on lo"},
+		{"::", media.Spec{Interface: "lo", Peers: []netip.AddrPort{netip.MustParseAddrPort("[::]:694")}}, "one node"},
+		{"IPv6 multicast", media.Spec{Interface: "lo", Peers: []netip.AddrPort{netip.MustParseAddrPort("[ff02::694]:694")}}, "one node"},
+		{"invalid", media.Spec{Interface: "lo", Peers: make([]netip.AddrPort, 1)}, "a peer has no address"},
+		{"second invalid", media.Spec{Interface: "lo", Peers: append(peer, netip.AddrPort{})}, "a peer has no address"},
 		{"0.0.0.0", media.Spec{Interface: "lo", Peers: []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:694")}}, "one node"},
 		{"multicast", media.Spec{Interface: "lo", Peers: []netip.AddrPort{netip.MustParseAddrPort("225.0.0.1:694")}}, "one node"},
 		{"broadcast", media.Spec{Interface: "lo", Peers: []netip.AddrPort{netip.MustParseAddrPort("255.255.255.255:694")}}, "one node"},
 		{"group", media.Spec{Interface: "lo", Peers: peer, Group: netip.MustParseAddr("225.0.0.1")}, "group means nothing"},
+		{"IPv6 twice", media.Spec{Interface: "lo", Peers: []netip.AddrPort{netip.MustParseAddrPort("[fe80::1%lo]:0"), netip.MustParseAddrPort("[fe80::1]:694")}}, "[fe80::1]:694 is there twice"},
 		{"twice", media.Spec{Interface: "lo", Peers: append(peer, netip.MustParseAddrPort("[::ffff:192.0.2.1]:0"))}, "192.0.2.1:694 is there twice"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -66,9 +72,13 @@ func freePorts(t *testing.T, n int) (ports []uint16) {
 // onLoopback opens a medium that receives on port and sends to 127.0.0.1:to.
 func onLoopback(t *testing.T, port, to uint16) *udp.Medium {
 	t.Helper()
-	m, err := media.Open("ucast", media.Spec{
-		Interface: "lo", Port: port, Peers: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), to)},
-	})
+	return onHost(t, netip.MustParseAddr("127.0.0.1"), port, to)
+}
+
+// onHost does the same with another address of the loopback interface.
+func onHost(t *testing.T, host netip.Addr, port, to uint16) *udp.Medium {
+	t.Helper()
+	m, err := media.Open("ucast", media.Spec{Interface: "lo", Port: port, Peers: []netip.AddrPort{netip.AddrPortFrom(host, to)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,38 +129,47 @@ func TestSendDoesNotAllocate(t *testing.T) {
 
 // Section 1: from a port of its own, with low delay.
 func TestSourcePortAndTOS(t *testing.T) {
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	rc, err := c.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	rc.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_RECVTOS, 1) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := freePorts(t, 1)[0]
-	m := onLoopback(t, port, c.LocalAddr().(*net.UDPAddr).AddrPort().Port())
-	if err := m.Send([]byte("beat")); err != nil {
-		t.Fatal(err)
-	}
-	buf, oob := make([]byte, 100), make([]byte, 100)
-	_, oobn, _, from, err := c.ReadMsgUDPAddrPort(buf, oob)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if from.Port() == port || from.Port() == media.DefaultPort {
-		t.Errorf("sent from port %d", from.Port())
-	}
-	cmsgs, err := unix.ParseSocketControlMessage(oob[:oobn])
-	if err != nil || len(cmsgs) != 1 || cmsgs[0].Header.Type != unix.IP_TOS {
-		t.Fatalf("control messages %v, %v", cmsgs, err)
-	}
-	if tos := cmsgs[0].Data[0]; tos != 0x10 {
-		t.Errorf("TOS %#x, want 0x10", tos)
+	for _, f := range []struct {
+		network, host        string
+		level, option, class int
+	}{
+		{"udp4", "127.0.0.1", unix.IPPROTO_IP, unix.IP_RECVTOS, unix.IP_TOS},
+		{"udp6", "::1", unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, unix.IPV6_TCLASS},
+	} {
+		host := netip.MustParseAddr(f.host)
+		c, err := net.ListenUDP(f.network, net.UDPAddrFromAddrPort(netip.AddrPortFrom(host, 0)))
+		if err != nil {
+			mediatest.Missing(t, "IPv6 on lo")
+		}
+		defer c.Close()
+		rc, err := c.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		rc.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), f.level, f.option, 1) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := freePorts(t, 1)[0]
+		m := onHost(t, host, port, c.LocalAddr().(*net.UDPAddr).AddrPort().Port())
+		if err := m.Send([]byte("beat")); err != nil {
+			t.Fatal(err)
+		}
+		buf, oob := make([]byte, 100), make([]byte, 100)
+		_, oobn, _, from, err := c.ReadMsgUDPAddrPort(buf, oob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if from.Port() == port || from.Port() == media.DefaultPort {
+			t.Errorf("%s: sent from port %d", f.network, from.Port())
+		}
+		cmsgs, err := unix.ParseSocketControlMessage(oob[:oobn])
+		if err != nil || len(cmsgs) != 1 || cmsgs[0].Header.Type != int32(f.class) {
+			t.Fatalf("%s: control messages %v, %v", f.network, cmsgs, err)
+		}
+		if tos := cmsgs[0].Data[0]; tos != 0x10 {
+			t.Errorf("%s: TOS %#x, want 0x10", f.network, tos)
+		}
 	}
 }
 

@@ -20,9 +20,9 @@ type sockets struct {
 	in      *net.UDPConn
 	out     int // a descriptor outside of the runtime's poller: Send must not wait
 	ifindex uint32
-	dest    []netip.AddrPort     // as Config.To says
-	to      []unix.SockaddrInet4 // the same; sending writes into it
-	running bool                 // had a carrier when check looked last; Receive's
+	dest    []netip.AddrPort // as Config.To says
+	to      []unix.Sockaddr  // the same; sending writes into it
+	running bool             // had a carrier when check looked last; Receive's
 }
 
 // openSockets binds a pair to the interface, which must exist.
@@ -33,7 +33,11 @@ func openSockets(cfg *Config) (_ *sockets, err error) {
 			s.close()
 		}
 	}()
-	s.out, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	domain, network, any := unix.AF_INET, "udp4", "0.0.0.0"
+	if cfg.V6 {
+		domain, network, any = unix.AF_INET6, "udp6", "[::]" // and nothing of IPv4, which may have the same port
+	}
+	s.out, err = unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socket to send: %w", err)
 	}
@@ -54,7 +58,12 @@ func openSockets(cfg *Config) (_ *sockets, err error) {
 		return nil, err
 	}
 	for _, d := range s.dest {
-		s.to = append(s.to, unix.SockaddrInet4{Port: int(d.Port()), Addr: d.Addr().As4()})
+		if cfg.V6 {
+			// The number of the interface is for link-local addresses alone.
+			s.to = append(s.to, &unix.SockaddrInet6{Port: int(d.Port()), Addr: d.Addr().As16(), ZoneId: s.ifindex})
+		} else {
+			s.to = append(s.to, &unix.SockaddrInet4{Port: int(d.Port()), Addr: d.Addr().As4()})
+		}
 	}
 
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
@@ -64,7 +73,7 @@ func openSockets(cfg *Config) (_ *sockets, err error) {
 		}
 		return err
 	}}
-	conn, err := lc.ListenPacket(context.Background(), "udp4", fmt.Sprintf("0.0.0.0:%d", cfg.Port))
+	conn, err := lc.ListenPacket(context.Background(), network, fmt.Sprintf("%s:%d", any, cfg.Port))
 	if err != nil {
 		return nil, fmt.Errorf("socket to receive: %w", err)
 	}

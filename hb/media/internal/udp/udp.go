@@ -1,7 +1,7 @@
-// Package udp is what the media over IPv4 datagrams have in common: a pair of
-// sockets bound to an interface that may come and go, one that sends without
-// ever waiting and one that receives (heartbeat-wire.md section 1). The kinds
-// differ in where they send to and in a few options; see Config.
+// Package udp is what the media over UDP have in common: a pair of sockets bound
+// to an interface that may come and go, one that sends without ever waiting and
+// one that receives (heartbeat-wire.md section 1). The kinds differ in where
+// they send to and in a few options; see Config.
 package udp
 
 import (
@@ -34,14 +34,16 @@ const (
 // namespace they ask by package netdev alone. None may wait.
 type Config struct {
 	Kind   string // "ucast"
+	V6     bool   // over IPv6, as the destinations are then
 	Device string // the interface
 	Port   uint16 // to receive on
 
 	// Out and In set options of the sending and the receiving socket before
 	// they are used.
 	Out, In func(fd, ifindex int) error
-	// To returns the destinations of a packet, which are IPv4. It is asked when the sockets are
-	// opened and then once a second; another answer opens them anew.
+	// To returns the destinations of a packet, all of the one family. It is
+	// asked when the sockets are opened and then once a second; another answer
+	// opens them anew.
 	To func(fd int) ([]netip.AddrPort, error)
 	// Revive is told of the receiving socket when the link has its carrier back
 	// and, every ten seconds, while nothing is heard: the network may have
@@ -68,12 +70,26 @@ type Medium struct {
 	sent, received, dropped, failed atomic.Uint64
 }
 
-// Name is the name of a medium of this kind.
+// Name is the name of a medium of this kind: "ucast eth0", "ucast6 eth0", and
+// with the port unless it is heartbeat's.
 func (cfg Config) Name() string {
-	if cfg.Port != media.DefaultPort {
-		return fmt.Sprintf("%s %s:%d", cfg.Kind, cfg.Device, cfg.Port)
+	kind := cfg.Kind
+	if cfg.V6 {
+		kind += "6"
 	}
-	return cfg.Kind + " " + cfg.Device
+	if cfg.Port != media.DefaultPort {
+		return fmt.Sprintf("%s %s:%d", kind, cfg.Device, cfg.Port)
+	}
+	return kind + " " + cfg.Device
+}
+
+// Host brings a peer's address into the form in which destinations are
+// compared: without the zone, which is the medium's interface anyway.
+func (cfg Config) Host(a netip.Addr) (netip.Addr, error) {
+	if z := a.Zone(); z != "" && z != cfg.Device {
+		return a, cfg.Bad("%s is an address on interface %s, not on %s", a, z, cfg.Device)
+	}
+	return a.Unmap().WithZone(""), nil
 }
 
 // Open returns a medium. The error is media.ErrSpec.
@@ -109,7 +125,7 @@ func (m *Medium) Send(p []byte) error {
 	}
 	var failure error
 	for i := range m.s.to {
-		err := unix.Sendto(m.s.out, p, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, &m.s.to[i])
+		err := unix.Sendto(m.s.out, p, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, m.s.to[i])
 		switch {
 		case err == nil:
 			m.sent.Add(1)
