@@ -221,7 +221,10 @@ var bad = []struct {
 		`7:13: type: "ping" is not there yet: remove it`,
 	}},
 	{"medium over IPv6", []string{"type: ucast", "type: mcast6"}, []string{
-		`7:13: type: "mcast6" is not there yet, as IPv6: use mcast`,
+		`7:13: type: "mcast6" is mcast with an IPv6 group here: use mcast`,
+	}},
+	{"broadcast over IPv6", []string{"type: ucast", "type: bcast6"}, []string{
+		`7:13: type: "bcast6" is nothing IPv6 has: use mcast with an IPv6 group`,
 	}},
 	{"medium unknown", []string{"type: ucast", "type: ucats"}, []string{
 		`7:13: type: want ucast, bcast, mcast or serial, found "ucats": did you mean "ucast"?`,
@@ -256,8 +259,33 @@ var bad = []struct {
 	{"mcast to a name", []string{ucastMedium, "{type: mcast, interface: eth0, group: all}"}, []string{
 		`7:45: group: "all" is not an IP address: write a multicast group such as 225.0.0.1`,
 	}},
-	{"mcast over IPv6", []string{ucastMedium, "{type: mcast, interface: eth0, group: 'ff05::694'}"}, []string{
-		"7:45: group: ff05::694 is an IPv6 address: only IPv4 works so far",
+	{"mcast over IPv6 to one machine", []string{ucastMedium, "{type: mcast, interface: eth0, group: '2001:db8::1'}"}, []string{
+		"7:45: group: 2001:db8::1 is not a multicast group: want one such as ff02::694",
+	}},
+	{"mcast over IPv6 to routers", []string{ucastMedium, "{type: mcast, interface: eth0, group: 'ff02::2'}"}, []string{
+		"7:45: group: ff02::2 belongs to hosts, routers and the like (RFC 2375): want one such as ff02::694",
+	}},
+	{"mcast over IPv6 within the machine", []string{ucastMedium, "{type: mcast, interface: eth0, group: 'ff11::694'}"}, []string{
+		"7:45: group: ff11::694 does not leave the machine (RFC 4291 section 2.7): want one such as ff02::694",
+	}},
+	{"mcast with a zone", []string{ucastMedium, "{type: mcast, interface: eth0, group: 'ff02::694%eth0'}"}, []string{
+		"7:45: group: ff02::694%eth0 has a zone, and that is the medium's interface: write ff02::694",
+	}},
+	{"peers of two families", []string{"192.0.2.2}", "'2001:db8::2'}"}, []string{
+		"9:7: peers: node1 has an IPv4 address, node2 an IPv6 address: each needs a medium of its own",
+	}},
+	{"peer with a zone", []string{"192.0.2.1,", "'fe80::1%eth0',", "192.0.2.2}", "'fe80::2'}"}, []string{
+		"9:22: node1: fe80::1%eth0 has a zone, and that is the medium's interface: write fe80::1",
+	}},
+	{"peer as IPv6", []string{"192.0.2.1,", "'::ffff:192.0.2.1',"}, []string{
+		"9:22: node1: ::ffff:192.0.2.1 is an IPv4 address: write 192.0.2.1",
+	}},
+	{"peer of all IPv6", []string{"192.0.2.1,", "'ff02::1',", "192.0.2.2}", "'::'}"}, []string{
+		"9:22: node1: ff02::1 is not the address of one machine",
+		"9:40: node2: :: is not the address of one machine",
+	}},
+	{"IPv6 medium twice", []string{ucastMedium, "{type: ucast, interface: eth0, peers: {node1: 'fe80::1', node2: 'fe80::2'}}\n    - {type: mcast, interface: eth0, group: 'ff02::694'}"}, []string{
+		"8:32: media: eth0 port 694 over IPv6 is there already, in line 7: a second path needs another NIC or port",
 	}},
 	{"mcast ttl", []string{ucastMedium, "{type: mcast, interface: eth0, ttl: 0}"}, []string{
 		"7:43: ttl: 0 is out of range: want 1 to 255",

@@ -51,9 +51,9 @@ type Medium struct {
 	Interface string
 	Port      uint16 // UDP; default 694
 	// ucast
-	Peers map[string]netip.Addr // node name -> its address on this medium; every node, ourselves too
+	Peers map[string]netip.Addr // node name -> its address on this medium, all of one family; every node, ourselves too
 	// mcast
-	Group netip.Addr // IPv4; default 225.0.0.1
+	Group netip.Addr // IPv4 or IPv6; default 225.0.0.1
 	TTL   int        // 1 to 255; default 1
 	// serial
 	Device string // path

@@ -176,6 +176,8 @@ func TestDirectorAddr(t *testing.T) {
 		{"written", addresses, "192.0.2.12"},
 		{"medium elsewhere", []string{"dataplane: {interface: eth0}", "dataplane: {interface: eth1}"}, ""},
 		{"medium elsewhere, written", append(addresses, "dataplane: {interface: eth0}", "dataplane: {interface: eth1}"), "192.0.2.12"},
+		{"medium over IPv6", []string{"192.0.2.1,", "'2001:db8::1',", "192.0.2.2}", "'2001:db8::2'}"}, ""},
+		{"medium over IPv6, and one over IPv4", []string{"  media:", "  media:\n    - {type: ucast, interface: eth0, peers: {node1: 'fe80::1', node2: 'fe80::2'}}"}, "192.0.2.2"},
 		{"medium without addresses", []string{ucastMedium, "{type: mcast, interface: eth0}"}, ""},
 	} {
 		cfg := mustParse(t, edit(t, base, c.edits...))
@@ -327,6 +329,8 @@ func TestGoodVariants(t *testing.T) {
 		"second path, a line":      {"groups:", "    - {type: serial, device: /dev/ttyS0}\ngroups:"},
 		"bcast":                    {ucastMedium, "{type: bcast, interface: eth0, port: 1694}"},
 		"mcast":                    {ucastMedium, "{type: mcast, interface: eth0, group: 239.1.2.3, ttl: 255}"},
+		"IPv6 beside IPv4":         {"groups:", "    - {type: ucast, interface: eth0, peers: {node1: 'fe80::1', node2: 'fe80::2'}}\ngroups:"},
+		"mcast over IPv6":          {ucastMedium, "{type: mcast, interface: eth0, group: 'ff02::694', ttl: 2}"},
 		"two groups on one NIC":    {ucastMedium, "{type: mcast, interface: eth0}\n    - {type: mcast, interface: eth0, port: 695}"},
 		"query in the path":        {"path: /ok", "path: '/ok?deep=1&x=%20'"},
 		"expression of many lines": {"expect: ok}", `expect: "(?s)a.*b"}`},

@@ -182,11 +182,18 @@ func genConfig(t *rapid.T) *Config {
 		}
 		if m.Type == "mcast" {
 			m.Group, m.TTL = netip.AddrFrom4([4]byte{byte(rapid.IntRange(225, 239).Draw(t, "group")), 1, 2, 3}), rapid.IntRange(1, 255).Draw(t, "ttl")
+			if rapid.Bool().Draw(t, "mcast6") {
+				m.Group = netip.MustParseAddr("ff15::694")
+			}
 		}
 		if m.Type == "ucast" {
 			m.Peers = map[string]netip.Addr{}
+			v6 := rapid.Bool().Draw(t, "ucast6")
 			for j, n := range cl.Nodes {
 				m.Peers[n] = addr(strconv.Itoa(100+i), j)
+				if v6 {
+					m.Peers[n] = netip.MustParseAddr(fmt.Sprintf("2001:db8::%d:%d", i+1, j+1))
+				}
 			}
 		}
 		cl.Media = append(cl.Media, m)

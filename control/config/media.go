@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -22,8 +23,9 @@ var otherMedia = map[string]string{
 	"ping":       "is not there yet: remove it",
 	"ping6":      "is not there yet: remove it",
 	"ping_group": "is not there yet: remove it",
-	"ucast6":     "is not there yet, as IPv6: use ucast",
-	"mcast6":     "is not there yet, as IPv6: use mcast",
+	"bcast6":     "is nothing IPv6 has: use mcast with an IPv6 group",
+	"ucast6":     "is ucast with IPv6 addresses here: use ucast",
+	"mcast6":     "is mcast with an IPv6 group here: use mcast",
 }
 
 // bauds are the rates of a serial line in bit/s.
@@ -59,16 +61,20 @@ func (d *decoder) medium(m *mapping, f *facts, seen map[string]int) Medium {
 	} else {
 		m.take("peers")
 	}
+	if has("group") {
+		med.Group, med.TTL = group.val, ttl.val
+	}
 	if has("interface") {
 		med.Interface, med.Port = iface.val, port.val
 		if !iface.set && !iface.bad {
 			m.missing("interface", "the NIC of this path, such as interface: eth0")
 		} else if !iface.bad && !port.bad {
-			d.onlyOnce(seen, fmt.Sprintf("%s port %d", iface.val, port.val), iface.at, "another NIC or port")
+			what := fmt.Sprintf("%s port %d", iface.val, port.val)
+			if med.V6() {
+				what += " over IPv6"
+			}
+			d.onlyOnce(seen, what, iface.at, "another NIC or port")
 		}
-	}
-	if has("group") {
-		med.Group, med.TTL = group.val, ttl.val
 	}
 	if has("device") {
 		med.Device, med.Baud = device.val, baud.val
@@ -107,7 +113,35 @@ func (d *decoder) peers(m *mapping, f *facts) map[string]netip.Addr {
 		m.missing("peers", "the address of each director on this path, such as peers: {node1: 192.0.2.1, node2: 192.0.2.2}")
 		return nil
 	}
-	return d.nodeAddresses(m.sub("peers"), "on this path", address, f)
+	p := m.sub("peers")
+	addrs := d.nodeAddresses(p, "on this path", peerAddress, f)
+	families := make(map[bool]string)
+	for _, n := range slices.Sorted(maps.Keys(addrs)) {
+		if a := addrs[n]; a.IsValid() {
+			families[a.Is6()] = n
+		}
+	}
+	if len(families) == 2 {
+		d.errorf(p.at, "peers: %s has an IPv4 address, %s an IPv6 address: each needs a medium of its own", families[false], families[true])
+	}
+	return addrs
+}
+
+// peerAddress is a unicast address of a director, of either family.
+func peerAddress(s scalar) (netip.Addr, error) {
+	a, err := netip.ParseAddr(s.text)
+	if err != nil || a.Is4() {
+		return address(s)
+	}
+	switch plain := a.WithZone(""); {
+	case a.Zone() != "":
+		return a, fmt.Errorf("%s has a zone, and that is the medium's interface: write %s", a, plain)
+	case a.Is4In6():
+		return a, fmt.Errorf("%s is an IPv4 address: write %s", a, a.Unmap())
+	case a.IsUnspecified(), a.IsMulticast():
+		return a, fmt.Errorf("%s is not the address of one machine", a)
+	}
+	return a, nil
 }
 
 // addresses are the directors' addresses on the LAN of the real servers.
@@ -159,20 +193,35 @@ func (d *decoder) nodeAddresses(p *mapping, where string, parse func(scalar) (ne
 	return addrs
 }
 
-// multicastGroup is an IPv4 multicast address that hosts may use.
+// multicastGroup is a multicast address that hosts may use.
 func multicastGroup(s scalar) (netip.Addr, error) {
 	a, err := netip.ParseAddr(s.text)
 	switch {
 	case err != nil:
 		return a, fmt.Errorf("%q is not an IP address: write a multicast group such as 225.0.0.1", s.text)
-	case !a.Is4():
-		return a, fmt.Errorf("%s is an IPv6 address: only IPv4 works so far", a)
+	case a.Zone() != "":
+		return a, fmt.Errorf("%s has a zone, and that is the medium's interface: write %s", a, a.WithZone(""))
+	case a.Is6():
+		return a, multicastGroup6(a)
 	case !a.IsMulticast():
 		return a, fmt.Errorf("%s is not a multicast group: want one from 224.0.1.0 to 239.255.255.255", a)
 	case a.IsLinkLocalMulticast():
 		return a, fmt.Errorf("%s belongs to routers and the like (224.0.0.0/24, RFC 5771): want one from 224.0.1.0 to 239.255.255.255", a)
 	}
 	return a, nil
+}
+
+func multicastGroup6(a netip.Addr) error {
+	b := a.As16()
+	switch {
+	case !a.IsMulticast():
+		return fmt.Errorf("%s is not a multicast group: want one such as ff02::694", a)
+	case b[1]&0xf <= 1:
+		return fmt.Errorf("%s does not leave the machine (RFC 4291 section 2.7): want one such as ff02::694", a)
+	case b[1]>>4 == 0 && [13]byte(b[2:15]) == [13]byte{}:
+		return fmt.Errorf("%s belongs to hosts, routers and the like (RFC 2375): want one such as ff02::694", a)
+	}
+	return nil
 }
 
 func baudRate(s scalar) (int, error) {
@@ -190,6 +239,16 @@ func baudRate(s scalar) (int, error) {
 	return n, nil
 }
 
+// V6 tells whether a medium is one over IPv6.
+func (m Medium) V6() bool {
+	for _, a := range m.Peers {
+		if a.Is6() {
+			return true
+		}
+	}
+	return m.Group.Is6()
+}
+
 // String is what a medium is, for people: "mcast on eth1, udp port 694, ...".
 func (m Medium) String() string {
 	switch m.Type {
@@ -202,14 +261,14 @@ func (m Medium) String() string {
 }
 
 // DirectorAddr is the address of a director on the LAN of the real servers:
-// what cluster.addresses says, else what a medium on the data plane's interface
-// does. It is false if neither does.
+// what cluster.addresses says, else what an IPv4 medium on the data plane's
+// interface does. It is false if neither does.
 func (c *Config) DirectorAddr(node string) (netip.Addr, bool) {
 	if a, ok := c.Cluster.Addresses[node]; ok {
 		return a, true
 	}
 	for _, m := range c.Cluster.Media {
-		if a, ok := m.Peers[node]; ok && m.Interface == c.DataPlane.Interface {
+		if a := m.Peers[node]; a.Is4() && m.Interface == c.DataPlane.Interface {
 			return a, true
 		}
 	}

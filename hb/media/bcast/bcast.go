@@ -49,7 +49,7 @@ func open(spec media.Spec) (media.Medium, error) {
 func broadcast(fd int, device string) (a netip.Addr, err error) {
 	addr, err := address(fd, device, unix.SIOCGIFADDR)
 	if errors.Is(err, unix.EADDRNOTAVAIL) {
-		return a, fmt.Errorf("interface %s has no IPv4 address: bcast needs one", device)
+		return a, fmt.Errorf("interface %s has no IPv4 address, which bcast needs: IPv6 has no broadcast, use mcast with an IPv6 group", device)
 	}
 	if err != nil {
 		return a, err

@@ -85,7 +85,7 @@ func TestBroadcastAddress(t *testing.T) {
 		{"10.1.2.3/8", "0.0.0.0", ""}, // as by "ip addr add" without brd
 		{"192.0.2.1/31", "", "too small for a broadcast address: use ucast or mcast"},
 		{"192.0.2.1/32", "", "too small for a broadcast address: use ucast or mcast"},
-		{"", "", "interface hb0 has no IPv4 address: bcast needs one"},
+		{"", "", "interface hb0 has no IPv4 address, which bcast needs: IPv6 has no broadcast, use mcast with an IPv6 group"},
 	} {
 		link := mediatest.Cable(t, "hb0", "", "hb1")
 		mediatest.SetUp(t, "hb0")
