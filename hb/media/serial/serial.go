@@ -16,10 +16,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"systole/hb/media"
+	"systole/hb/media/internal/reopen"
 	"systole/hb/wire"
 )
 
@@ -38,18 +38,12 @@ type medium struct {
 	baud   int
 	queue  *queue
 
+	conn *reopen.Conn[line]
+
 	// used by Receive only
-	backoff media.Backoff
-	framer  framer
-	buf     [512]byte
-	rest    []byte // of buf: read, not framed
-
-	done chan struct{} // closed by Close
-
-	mu     sync.Mutex // for what follows; never held while waiting
-	l      *line      // nil while broken
-	why    error      // why l is nil
-	closed bool
+	framer framer
+	buf    [512]byte
+	rest   []byte // of buf: read, not framed
 
 	sent, received, dropped, failed atomic.Uint64
 }
@@ -57,7 +51,6 @@ type medium struct {
 func open(spec media.Spec) (media.Medium, error) {
 	m := &medium{
 		name: "serial " + spec.Device, device: spec.Device, baud: cmp.Or(spec.Baud, DefaultBaud),
-		done: make(chan struct{}),
 	}
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("%w: %s: %s", media.ErrSpec, m.name, fmt.Sprintf(format, args...))
@@ -71,9 +64,7 @@ func open(spec media.Spec) (media.Medium, error) {
 		return nil, bad("baud %d is none of %v", m.baud, Rates)
 	}
 	m.queue = newQueue(m.baud)
-	// Tried at once so that the first beat is not lost; if it fails, Receive
-	// tries again and reports.
-	m.line()
+	m.conn = reopen.New(m.name, m.open, m.shut)
 	return m, nil
 }
 
@@ -82,15 +73,13 @@ func (m *medium) Name() string { return m.name }
 // Send is media.Medium's. The packet waits for the line; that it was sent is
 // counted when the line has taken it.
 func (m *medium) Send(p []byte) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed {
-		return media.ErrClosed
+	if _, err := m.conn.Hold(); err != nil {
+		if err != media.ErrClosed {
+			m.failed.Add(1)
+		}
+		return err
 	}
-	if m.l == nil {
-		m.failed.Add(1)
-		return m.why
-	}
+	defer m.conn.Release()
 	text, err := wire.AppendText(make([]byte, 0, len(p)+len(p)/4), p)
 	if err == nil && len(text) > m.queue.limit {
 		err = fmt.Errorf("a packet of %d bytes, and the line carries %d a second", len(text), m.baud/10)
@@ -109,70 +98,39 @@ func (m *medium) Receive(buf []byte) (int, error) {
 		for i, c := range m.rest {
 			if p := m.framer.push(c); p != nil {
 				m.rest = m.rest[i+1:]
-				m.backoff.Reset()
+				m.conn.Works()
 				m.received.Add(1)
 				return copy(buf, p), nil
 			}
 		}
 		m.rest = nil
-		l, err := m.line()
+		l, err := m.conn.Get()
 		if err != nil {
 			return 0, err
 		}
 		n, err := l.Read(m.buf[:])
 		if err != nil {
-			return 0, m.broken(l, l.why(err))
+			return 0, m.conn.Broken(l, l.why(err))
 		}
 		m.rest = m.buf[:n]
 	}
 }
 
-// line returns the open line. If there is none it makes one attempt to open it,
-// when it is time for it.
-func (m *medium) line() (*line, error) {
-	m.mu.Lock()
-	l, closed := m.l, m.closed
-	m.mu.Unlock()
-	if closed {
-		return nil, media.ErrClosed
-	}
-	if l != nil {
-		return l, nil
-	}
-	if !m.backoff.Wait(m.done) {
-		return nil, media.ErrClosed
-	}
+// open opens the line and starts its writer.
+func (m *medium) open() (*line, error) {
 	l, err := openLine(m.device, m.baud)
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	if err != nil {
-		m.why = fmt.Errorf("%s: %w", m.name, err)
-		return nil, m.why
-	}
-	if m.closed {
-		l.Close()
-		return nil, media.ErrClosed
+		return nil, err
 	}
 	go l.write(l, m.queue, m.baud, &m.sent, &m.failed)
 	m.framer.reset()
-	m.l, m.why = l, nil
 	return l, nil
 }
 
-// broken closes the line l; the next Receive opens it anew. What waits is not
-// sent later: by then it is old.
-func (m *medium) broken(l *line, err error) error {
-	m.mu.Lock()
-	if m.closed {
-		m.mu.Unlock()
-		return media.ErrClosed
-	}
-	why := fmt.Errorf("%s: %w", m.name, err)
-	m.l, m.why = nil, why
+// shut closes a line. What waits is not sent later: by then it is old.
+func (m *medium) shut(l *line) {
 	m.failed.Add(uint64(m.queue.clear()))
-	m.mu.Unlock()
 	l.shut()
-	return why
 }
 
 // Stats is media.Medium's.
@@ -181,17 +139,4 @@ func (m *medium) Stats() media.Stats {
 }
 
 // Close is media.Medium's.
-func (m *medium) Close() error {
-	m.mu.Lock()
-	l, closed := m.l, m.closed
-	m.l, m.closed = nil, true
-	m.mu.Unlock()
-	if closed {
-		return media.ErrClosed
-	}
-	close(m.done)
-	if l != nil {
-		l.shut()
-	}
-	return nil
-}
+func (m *medium) Close() error { return m.conn.Close() }

@@ -110,7 +110,7 @@ func TestEveryRateOpens(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if why := m.(*medium).why; why != nil {
+		if why := m.(*medium).conn.Err(); why != nil {
 			t.Errorf("%d: %v", baud, why)
 		}
 		m.Close()

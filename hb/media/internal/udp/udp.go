@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 
 	"systole/hb/internal/netdev"
 	"systole/hb/media"
+	"systole/hb/media/internal/reopen"
 )
 
 const (
@@ -55,17 +55,10 @@ type Config struct {
 type Medium struct {
 	name string
 	cfg  Config
+	conn *reopen.Conn[sockets]
 
-	backoff media.Backoff // used by Receive only, as the next three are
-	checked time.Time     // when check was called last
-	heard   time.Time     // when a packet came, or Revive was called, last
-
-	done chan struct{} // closed by Close
-
-	mu     sync.Mutex // for what follows; never held while waiting
-	s      *sockets   // nil while broken
-	why    error      // why s is nil
-	closed bool
+	checked time.Time // Receive's: when check was called last
+	heard   time.Time // Receive's: when a packet came, or Revive was called, last
 
 	sent, received, dropped, failed atomic.Uint64
 }
@@ -97,10 +90,8 @@ func Open(cfg Config) (*Medium, error) {
 	if !netdev.ValidName(cfg.Device) {
 		return nil, cfg.Bad("an interface name has 1 to %d characters", unix.IFNAMSIZ-1)
 	}
-	m := &Medium{name: cfg.Name(), cfg: cfg, done: make(chan struct{})}
-	// Tried at once so that the first beat is not lost; if it fails, Receive
-	// tries again and reports.
-	m.sockets()
+	m := &Medium{name: cfg.Name(), cfg: cfg}
+	m.conn = reopen.New(m.name, m.open, (*sockets).close)
 	return m, nil
 }
 
@@ -114,18 +105,17 @@ func (m *Medium) Name() string { return m.name }
 
 // Send is media.Medium's.
 func (m *Medium) Send(p []byte) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed {
-		return media.ErrClosed
+	s, err := m.conn.Hold()
+	if err != nil {
+		if err != media.ErrClosed {
+			m.failed.Add(1)
+		}
+		return err
 	}
-	if m.s == nil {
-		m.failed.Add(1)
-		return m.why
-	}
+	defer m.conn.Release()
 	var failure error
-	for i := range m.s.to {
-		err := unix.Sendto(m.s.out, p, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, m.s.to[i])
+	for i := range s.to {
+		err := unix.Sendto(s.out, p, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, s.to[i])
 		switch {
 		case err == nil:
 			m.sent.Add(1)
@@ -135,13 +125,13 @@ func (m *Medium) Send(p []byte) error {
 		default:
 			m.failed.Add(1)
 			if failure == nil {
-				failure = fmt.Errorf("%s: send to %s: %w", m.name, m.s.dest[i].Addr(), err)
+				failure = fmt.Errorf("%s: send to %s: %w", m.name, s.dest[i].Addr(), err)
 			}
 		}
 	}
 	if failure != nil {
 		// The interface may be another one by now: let Receive look at once.
-		m.s.in.SetReadDeadline(time.Unix(1, 0))
+		s.in.SetReadDeadline(time.Unix(1, 0))
 	}
 	return failure
 }
@@ -149,32 +139,32 @@ func (m *Medium) Send(p []byte) error {
 // Receive is media.Medium's.
 func (m *Medium) Receive(buf []byte) (int, error) {
 	for {
-		s, err := m.sockets()
+		s, err := m.conn.Get()
 		if err != nil {
 			return 0, err
 		}
 		// Also while packets come: a node may hear itself all the time.
 		if now := time.Now(); now.Sub(m.checked) >= checkInterval {
 			if err := m.check(s, now); err != nil {
-				return 0, m.broken(s, err)
+				return 0, m.conn.Broken(s, err)
 			}
 		}
 		s.in.SetReadDeadline(time.Now().Add(checkInterval))
 		n, _, err := s.in.ReadFromUDPAddrPort(buf)
 		switch {
 		case err == nil:
-			m.backoff.Reset()
+			m.conn.Works()
 			m.received.Add(1)
 			m.heard = time.Now()
 			return n, nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			if err := m.check(s, time.Now()); err != nil {
-				return 0, m.broken(s, err)
+				return 0, m.conn.Broken(s, err)
 			}
-			m.backoff.Reset() // not earlier: a socket that opens may break at once
+			m.conn.Works() // not earlier: a socket that opens may break at once
 		case errors.Is(err, unix.ECONNREFUSED):
 		default:
-			return 0, m.broken(s, err)
+			return 0, m.conn.Broken(s, err)
 		}
 	}
 }
@@ -190,56 +180,16 @@ func (m *Medium) check(s *sockets, now time.Time) error {
 	return err
 }
 
-// sockets returns the open sockets. If there are none it makes one attempt to
-// open them, when it is time for it.
-func (m *Medium) sockets() (*sockets, error) {
-	m.mu.Lock()
-	s, closed := m.s, m.closed
-	m.mu.Unlock()
-	if closed {
-		return nil, media.ErrClosed
-	}
-	if s != nil {
-		return s, nil
-	}
-	if !m.backoff.Wait(m.done) {
-		return nil, media.ErrClosed
-	}
+// open opens the sockets.
+func (m *Medium) open() (*sockets, error) {
 	s, err := openSockets(&m.cfg)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if err != nil {
-		m.why = fmt.Errorf("%s: %w", m.name, err)
-		return nil, m.why
-	}
-	if m.closed {
-		s.close()
-		return nil, media.ErrClosed
-	}
-	m.s, m.why = s, nil
 	m.checked = time.Now()
 	m.heard = m.checked
-	return s, nil
-}
-
-// broken closes the sockets s; the next Receive opens new ones.
-func (m *Medium) broken(s *sockets, err error) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed {
-		return media.ErrClosed
-	}
-	s.close()
-	m.s, m.why = nil, fmt.Errorf("%s: %w", m.name, err)
-	return m.why
+	return s, err
 }
 
 // Err says why the medium is broken at present; nil if it is not.
-func (m *Medium) Err() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.why
-}
+func (m *Medium) Err() error { return m.conn.Err() }
 
 // Stats is media.Medium's.
 func (m *Medium) Stats() media.Stats {
@@ -247,16 +197,4 @@ func (m *Medium) Stats() media.Stats {
 }
 
 // Close is media.Medium's.
-func (m *Medium) Close() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed {
-		return media.ErrClosed
-	}
-	m.closed = true
-	close(m.done)
-	if m.s != nil {
-		m.s.close()
-	}
-	return nil
-}
+func (m *Medium) Close() error { return m.conn.Close() }

@@ -33,7 +33,11 @@ func TestFullSocketDropsInsteadOfWaiting(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	if err := unix.SetsockoptInt(m.s.out, unix.SOL_SOCKET, unix.SO_SNDBUF, 8192); err != nil {
+	s, err := m.conn.Get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.SetsockoptInt(s.out, unix.SOL_SOCKET, unix.SO_SNDBUF, 8192); err != nil {
 		t.Fatal(err)
 	}
 	const n = 200
