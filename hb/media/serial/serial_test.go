@@ -1,11 +1,14 @@
 package serial
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -114,6 +117,68 @@ func TestEveryRateOpens(t *testing.T) {
 			t.Errorf("%d: %v", baud, why)
 		}
 		m.Close()
+	}
+}
+
+// The highest rate there is: packets leave as fast as such a line carries them
+// and no faster, and noise between them costs none.
+func TestHighestRateWithNoise(t *testing.T) {
+	masterA, devA := mediatest.Pty(t)
+	masterB, devB := mediatest.Pty(t)
+	a, b := openSerial(t, devA), openSerial(t, devB)
+	relayed := make(chan struct{})
+	go func() { // the cable, which adds noise to the end of each packet
+		defer close(relayed)
+		rnd := rand.New(rand.NewPCG(1, 2))
+		in := bufio.NewReader(masterA)
+		for {
+			line, err := in.ReadBytes('\n')
+			if err != nil {
+				return
+			}
+			if bytes.Equal(line, end) {
+				for range rnd.IntN(300) {
+					if c := byte(rnd.Uint32()); c != '\n' {
+						line = append(line, c)
+					}
+				}
+			}
+			if _, err := masterB.Write(line); err != nil {
+				return
+			}
+		}
+	}()
+	defer func() { masterA.Close(); <-relayed }()
+	const n = 100
+	start, size := time.Now(), 0
+	for i := range n {
+		p := packet(t, wire.Classic, wire.New("status", "src", "a", "n", strconv.Itoa(i), "pad", strings.Repeat("x", 200)))
+		size += len(p) - 1 // without the NUL
+		if err := a.Send(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	buf := make([]byte, 1000)
+	for i := range n {
+		k, err := b.Receive(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, _, err := wire.Decode(buf[:k], keys)
+		if err != nil {
+			t.Fatalf("packet %d: %v: %q", i, err, buf[:k])
+		}
+		if got, _ := m.Get("n"); got != strconv.Itoa(i) {
+			t.Fatalf("packet %d: %q", i, got)
+		}
+	}
+	took, least := time.Since(start), time.Duration(size)*10*time.Second/460800
+	t.Logf("%d packets, %d bytes in %v; the line needs %v", n, size, took.Round(time.Millisecond), least.Round(time.Millisecond))
+	if took < least*9/10 || took > 10*least {
+		t.Errorf("%d bytes took %v, the line would need %v", size, took, least)
+	}
+	if s := a.Stats(); s.Dropped != 0 || s.Failed != 0 {
+		t.Errorf("%+v", s)
 	}
 }
 
