@@ -4,11 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
-
-	"golang.org/x/sys/unix"
 
 	"systole/hb/internal/icmp"
 	"systole/hb/media"
@@ -136,8 +133,4 @@ func (c *conn) close() {
 	if c.s != nil {
 		c.s.Close()
 	}
-}
-
-func isPermission(err error) bool {
-	return errors.Is(err, os.ErrPermission) || errors.Is(err, unix.EPERM)
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -90,11 +91,11 @@ func Open(cfg Config) (*Hosts, error) {
 	// The paths are complete; now the sockets, so that the first Ask is not
 	// lost.
 	for i, c := range h.conns {
-		if err := c.open(); isPermission(err) {
+		if err := c.open(); errors.Is(err, os.ErrPermission) {
 			for _, c := range h.conns[:i] {
 				c.close()
 			}
-			return nil, fmt.Errorf("asking the peers' machines needs CAP_NET_RAW: %w", err)
+			return nil, err
 		}
 	}
 	w := newWatch(cfg.Paths, h.conns, &h.pending)

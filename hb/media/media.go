@@ -56,9 +56,10 @@ type Stats struct {
 // Spec says what a medium needs to know. A kind of medium refuses what it
 // cannot use.
 type Spec struct {
+	Name      string           // of a ping group; "" for a single host, which its address names
 	Interface string           // name of the network interface
 	Port      uint16           // port to receive on; 0 is DefaultPort
-	Peers     []netip.AddrPort // where ucast sends to; port 0 is DefaultPort
+	Peers     []netip.AddrPort // where ucast sends to, port 0 is DefaultPort; whom ping asks, all with port 0
 	Group     netip.Addr       // where mcast sends to; zero is its default
 	TTL       int              // routers that mcast may cross, plus 1; 0 is 1
 	Device    string           // path of the serial line
@@ -72,7 +73,7 @@ func (s Spec) Unused(used ...string) string {
 		name string
 		set  bool
 	}{
-		{"interface", s.Interface != ""}, {"port", s.Port != 0}, {"peers", len(s.Peers) > 0}, {"group", s.Group != netip.Addr{}},
+		{"name", s.Name != ""}, {"interface", s.Interface != ""}, {"port", s.Port != 0}, {"peers", len(s.Peers) > 0}, {"group", s.Group != netip.Addr{}},
 		{"ttl", s.TTL != 0}, {"device", s.Device != ""}, {"baud", s.Baud != 0},
 	} {
 		if f.set && !slices.Contains(used, f.name) {

@@ -43,6 +43,9 @@ func Open(cfg Config) (*Socket, error) {
 		domain, proto = unix.AF_INET6, unix.IPPROTO_ICMPV6
 	}
 	fd, err := unix.Socket(domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, proto)
+	if errors.Is(err, os.ErrPermission) {
+		return nil, fmt.Errorf("raw ICMP socket: %w: it needs CAP_NET_RAW", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("raw ICMP socket: %w", err)
 	}
