@@ -26,6 +26,7 @@ import (
 	"systole/hb/media"
 	_ "systole/hb/media/bcast"
 	_ "systole/hb/media/mcast"
+	_ "systole/hb/media/ping"
 	_ "systole/hb/media/serial"
 	_ "systole/hb/media/ucast"
 	"systole/hb/wire"

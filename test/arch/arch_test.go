@@ -54,6 +54,8 @@ func TestArrows(t *testing.T) {
 		{"systole/control", "systole/dataplane/xdp", "control knows planes by the contract; cmd wires them"},
 		{"systole/control", "systole/dataplane/ipvs", "control knows planes by the contract; cmd wires them"},
 		{"systole/control", "systole/hb/media", "control knows messages and events, not sockets"},
+		{"systole/control", "systole/hb/host", "control knows messages and events, not sockets"},
+		{"systole/hb/driver", "systole/hb/host", "the driver knows hosts by interface; cmd wires them"},
 		{"systole/control", "systole/hb/driver", "control knows the heartbeat by interface; cmd wires it"},
 		{"systole/control", "systole/cmd", "arrows point down"},
 		{"systole/control", "systole/test", "arrows point down"},
