@@ -404,6 +404,22 @@ func TestCloseEndsReceive(t *testing.T) {
 	h.Ask("b")
 }
 
+func TestWithoutTheCapability(t *testing.T) {
+	if !mediatest.OwnNetns(t) {
+		return
+	}
+	cable(t)
+	mediatest.Without(t, unix.CAP_NET_RAW, func() {
+		h, err := Open(Config{[]Path{{Node: "b", Medium: "ucast hb0", Interface: "hb0", Addr: netip.MustParseAddr("192.0.2.2"), Port: 694}}})
+		if !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), "it needs CAP_NET_RAW") {
+			t.Errorf("opened: %v", err)
+		}
+		if h != nil {
+			h.Close()
+		}
+	})
+}
+
 func BenchmarkAsk(b *testing.B) {
 	h, err := Open(Config{[]Path{{"b", "ucast lo", "lo", netip.MustParseAddr("127.0.0.1"), 694, netip.Addr{}}}})
 	if err != nil {

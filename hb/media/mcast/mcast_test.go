@@ -139,7 +139,7 @@ func TestTTL(t *testing.T) {
 		if err := m.Send([]byte("beat")); err != nil {
 			t.Fatal(err)
 		}
-		p := sniffer.next(t, unix.IPPROTO_UDP, 5*time.Second)
+		p := sniffer.next(t, isUDP, 5*time.Second)
 		if want := byte(max(1, ttl)); p[8] != want || netip.AddrFrom4([4]byte(p[16:20])) != DefaultGroup {
 			t.Errorf("ttl %d: sent with %d to %v", ttl, p[8], p[16:20])
 		}
@@ -147,7 +147,15 @@ func TestTTL(t *testing.T) {
 	}
 }
 
-// sniffer is a socket that sees the IPv4 packets of an interface.
+// The kinds of packets that are looked for: UDP, and what tells a switch of the
+// groups somebody is in, as Linux sends it to one that says nothing itself.
+func isUDP(p []byte) bool  { return len(p) >= 20 && p[0]>>4 == 4 && p[9] == unix.IPPROTO_UDP }
+func isIGMP(p []byte) bool { return len(p) >= 20 && p[0]>>4 == 4 && p[9] == unix.IPPROTO_IGMP }
+func isMLD(p []byte) bool { // version 2, RFC 3810 section 5.2: after a hop-by-hop header of 8 bytes
+	return len(p) > 48 && p[0]>>4 == 6 && p[6] == unix.IPPROTO_HOPOPTS && p[40] == unix.IPPROTO_ICMPV6 && p[48] == 143
+}
+
+// sniffer is a socket that sees the packets of an interface.
 type sniffer int
 
 func sniff(t *testing.T, device string) sniffer {
@@ -168,9 +176,9 @@ func sniff(t *testing.T, device string) sniffer {
 	return sniffer(fd)
 }
 
-// next returns the next IPv4 packet of a protocol, or nil if there is none for
-// so long.
-func (s sniffer) next(t *testing.T, protocol byte, wait time.Duration) []byte {
+// next returns the next IP packet of a kind, or nil if there is none for so
+// long.
+func (s sniffer) next(t *testing.T, kind func([]byte) bool, wait time.Duration) []byte {
 	t.Helper()
 	buf := make([]byte, 2000)
 	for end := time.Now().Add(wait); time.Now().Before(end); {
@@ -182,39 +190,46 @@ func (s sniffer) next(t *testing.T, protocol byte, wait time.Duration) []byte {
 		if err != nil {
 			continue
 		}
-		if n >= 20 && buf[0]>>4 == 4 && buf[9] == protocol {
+		if kind(buf[:n]) {
 			return buf[:n]
 		}
 	}
 	return nil
 }
 
-// A switch that was told by IGMP who is in the group has forgotten it with the
-// carrier: it must be told again. The kernel does so only for an interface
-// that is set up, not for one whose cable is back.
+// A switch that was told by IGMP or MLD who is in the group has forgotten it with
+// the carrier: it must be told again. By IGMP the kernel does so only for an
+// interface that is set up, not for one whose cable is back.
 func TestJoinsAgainWhenTheCarrierIsBack(t *testing.T) {
 	if !mediatest.OwnNetns(t) {
 		return
 	}
 	mediatest.Cable(t, "hb0", "192.0.2.1/24", "hb1")
 	mediatest.SetUp(t, "hb0")
-	m := openMcast(t, media.Spec{Interface: "hb0"})
+	mediatest.AddAddr(t, "hb0", "fe80::a/64")
+	v6 := netip.MustParseAddr("ff02::694")
+	m, m6 := openMcast(t, media.Spec{Interface: "hb0"}), openMcast(t, media.Spec{Interface: "hb0", Group: v6})
 	mediatest.Listen(m)
+	mediatest.Listen(m6)
 	wire := sniff(t, "hb0")
-	for wire.next(t, unix.IPPROTO_IGMP, 2500*time.Millisecond) != nil {
+	report := func(p []byte) bool { return isIGMP(p) || isMLD(p) }
+	for wire.next(t, report, 2500*time.Millisecond) != nil {
 		// The first reports, which the kernel repeats.
 	}
 	mediatest.SetDown(t, "hb1")
 	waitCarrier(t, m, false)
 	mediatest.SetUp(t, "hb1")
-	for end := time.Now().Add(5 * time.Second); ; {
-		p := wire.next(t, unix.IPPROTO_IGMP, time.Until(end))
+	group := DefaultGroup.As4()
+	missing := map[string]string{"IGMP": string(group[:]), "MLD": string(v6.AsSlice())}
+	for end := time.Now().Add(5 * time.Second); len(missing) > 0; {
+		p := wire.next(t, report, time.Until(end))
 		if p == nil {
-			t.Fatal("no report to the switch")
+			t.Fatalf("no report to the switch: %d of 2 missing", len(missing))
 		}
-		group := DefaultGroup.As4()
-		if strings.Contains(string(p), string(group[:])) {
-			break
+		for protocol, group := range missing {
+			if strings.Contains(string(p), group) {
+				delete(missing, protocol)
+			}
 		}
 	}
 }

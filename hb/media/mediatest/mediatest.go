@@ -161,6 +161,27 @@ func (n Netns) Do(t *testing.T, f func()) {
 	}
 }
 
+// Without runs f on a thread that lacks a capability, such as
+// unix.CAP_NET_RAW. f must not end the test.
+func Without(t *testing.T, capability int, f func()) {
+	t.Helper()
+	var err error
+	onThread(func() {
+		h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var caps [2]unix.CapUserData
+		if err = unix.Capget(&h, &caps[0]); err != nil {
+			return
+		}
+		caps[capability/32].Effective &^= 1 << (capability % 32)
+		if err = unix.Capset(&h, &caps[0]); err == nil {
+			f()
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // onThread runs f on a thread of its own, which ends with it.
 func onThread(f func()) {
 	done := make(chan struct{})

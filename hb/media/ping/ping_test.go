@@ -12,6 +12,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"systole/hb/media"
 	"systole/hb/media/mediatest"
@@ -238,6 +239,24 @@ func TestInterfaceGoesAndComes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+func TestWithoutTheCapability(t *testing.T) {
+	if !mediatest.OwnNetns(t) {
+		return
+	}
+	routers(t)
+	mediatest.Without(t, unix.CAP_NET_RAW, func() {
+		m, err := media.Open("ping", media.Spec{Peers: hosts("192.0.2.2")})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer m.Close()
+		if err := m.Send([]byte("beat")); !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), "ping 192.0.2.2: raw ICMP socket: operation not permitted: it needs CAP_NET_RAW") {
+			t.Errorf("send: %v", err)
+		}
+	})
 }
 
 func TestCloseEndsReceive(t *testing.T) {
