@@ -22,14 +22,19 @@ type timing struct {
 type systole struct {
 	*lab
 	timing
-	extra string // lines of the cluster section
-	proc  [2]*netlab.Process
-	api   [2]*api.Client
+	proc [2]*netlab.Process
+	api  [2]*api.Client
 }
 
+// newSystole writes the configs; extra are more lines of their cluster section.
 func newSystole(l *lab, t timing, extra string) *systole {
 	l.Helper()
-	s := &systole{lab: l, timing: t, extra: extra}
+	s := &systole{lab: l, timing: t}
+	l.Cleanup(func() {
+		if l.Failed() {
+			l.Logf("the end of the logs:\n%s", s.tail())
+		}
+	})
 	for i, h := range l.nodes {
 		l.must(h.NativeXDP())
 		l.must(h.DisableTxChecksum())
