@@ -173,28 +173,28 @@ func (k Key) appendAuth(dst, a, b []byte) []byte {
 // maxAuth is the longest text appendAuth makes.
 const maxAuth = 3 + 2*macSize
 
-// verify checks that text authenticates a followed by b. at is where text
-// stands in the packet, for the error.
-func (k Keys) verify(text []byte, at int, a, b []byte) error {
+// verify checks that text authenticates a followed by b, and returns the key it
+// does so with. at is where text stands in the packet, for the error.
+func (k Keys) verify(text []byte, at int, a, b []byte) (Key, error) {
 	index, n := 0, 0
 	for n < len(text) && n < 2 && '0' <= text[n] && text[n] <= '9' {
 		index = 10*index + int(text[n]-'0')
 		n++
 	}
 	if n == 0 || n == len(text) || text[n] != ' ' || (n == 2 && text[0] == '0') {
-		return malformed(at, "authenticator is not \"<index> <hex>\"")
+		return Key{}, malformed(at, "authenticator is not \"<index> <hex>\"")
 	}
 	key, ok := k.find(index)
 	if !ok {
-		return fmt.Errorf("%w: the packet is signed with key %d, which authkeys does not have", ErrKey, index)
+		return Key{}, fmt.Errorf("%w: the packet is signed with key %d, which authkeys does not have", ErrKey, index)
 	}
 	if err := key.usable(); err != nil {
-		return err
+		return Key{}, err
 	}
 	var room [maxAuth]byte
 	want := key.appendAuth(room[:0], a, b)
 	if subtle.ConstantTimeCompare(want, text) != 1 {
-		return ErrAuth
+		return Key{}, ErrAuth
 	}
-	return nil
+	return key, nil
 }

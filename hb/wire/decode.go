@@ -15,16 +15,7 @@ import (
 //
 // Whether the fields a receiver needs are there (section 4) is not looked at.
 func Decode(packet []byte, k Keys) (Message, Format, error) {
-	if len(packet) > MaxPacket {
-		return Message{}, 0, malformed(MaxPacket, "longer than %d bytes", MaxPacket)
-	}
-	switch {
-	case bytes.HasPrefix(packet, []byte(netstringOpen)):
-		return decodeNetstring(packet, k)
-	case bytes.HasPrefix(packet, []byte(classicOpen)):
-		return decodeClassic(packet, k)
-	}
-	return Message{}, 0, malformed(0, "begins with neither ### nor >>>")
+	return new(Decoder).Decode(packet, k)
 }
 
 // netstring reads the netstring at p[at:]: where its content begins and ends,
@@ -53,7 +44,7 @@ func netstring(p []byte, at int) (from, to, next int, err error) {
 
 // decodeNetstring reads the forms Netstring and Both (sections 2.2, 2.3). The
 // first pass looks only at lengths; fields are built from verified bytes.
-func decodeNetstring(packet []byte, k Keys) (Message, Format, error) {
+func (d *Decoder) netstring(packet []byte, verify verifier) (Message, Format, error) {
 	at, fields := len(netstringOpen), 0
 	for !bytes.HasPrefix(packet[at:], []byte(netstringClose)) {
 		_, _, next, err := netstring(packet, at)
@@ -70,18 +61,18 @@ func decodeNetstring(packet []byte, k Keys) (Message, Format, error) {
 	if next != len(packet) {
 		return Message{}, 0, malformed(next, "bytes after the authenticator")
 	}
-	if err := k.verify(packet[from:to], from, packet[:end], nil); err != nil {
+	if err := verify.check(packet[from:to], from, packet[:end], nil); err != nil {
 		return Message{}, 0, err
 	}
 
-	own := bytes.Clone(packet[:at])
-	m, f := Message{Fields: make([]Field, 0, fields)}, Netstring
+	own := d.own(packet[:at], fields)
+	m, f := Message{Fields: d.fields}, Netstring
 	for at := len(netstringOpen); at < len(own); {
 		from, to, next, err := netstring(own, at)
 		if err != nil {
 			return Message{}, 0, err
 		}
-		fld, err := parseField(own[from:to:to], from, true)
+		fld, err := d.field(own[from:to:to], from, true)
 		if err != nil {
 			return Message{}, 0, err
 		}
@@ -95,6 +86,7 @@ func decodeNetstring(packet []byte, k Keys) (Message, Format, error) {
 		}
 		f = Both
 	}
+	d.fields = m.Fields[:0]
 	if err := supported(m); err != nil {
 		return Message{}, 0, err
 	}
@@ -102,7 +94,7 @@ func decodeNetstring(packet []byte, k Keys) (Message, Format, error) {
 }
 
 // decodeClassic reads the form Classic (section 2.1).
-func decodeClassic(packet []byte, k Keys) (Message, Format, error) {
+func (d *Decoder) classic(packet []byte, verify verifier) (Message, Format, error) {
 	// The first pass finds the end, and the line auth that the authenticator
 	// leaves out.
 	var authFrom, authTo, fields int
@@ -127,17 +119,17 @@ func decodeClassic(packet []byte, k Keys) (Message, Format, error) {
 		return Message{}, 0, malformed(at, "no field auth")
 	}
 	value := authFrom + len(authField+"=")
-	err := k.verify(packet[value:authTo-1], value, packet[len(classicOpen):authFrom], packet[authTo:at])
+	err := verify.check(packet[value:authTo-1], value, packet[len(classicOpen):authFrom], packet[authTo:at])
 	if err != nil {
 		return Message{}, 0, err
 	}
 
-	own := bytes.Clone(packet[:at])
-	m := Message{Fields: make([]Field, 0, fields-1)}
+	own := d.own(packet[:at], fields-1)
+	m := Message{Fields: d.fields}
 	for at := len(classicOpen); at < len(own); {
 		to := at + bytes.IndexByte(own[at:], '\n')
 		if at != authFrom {
-			fld, err := parseField(own[at:to:to], at, false)
+			fld, err := d.field(own[at:to:to], at, false)
 			if err != nil {
 				return Message{}, 0, err
 			}
@@ -145,16 +137,17 @@ func decodeClassic(packet []byte, k Keys) (Message, Format, error) {
 		}
 		at = to + 1
 	}
+	d.fields = m.Fields[:0]
 	if err := supported(m); err != nil {
 		return Message{}, 0, err
 	}
 	return m, Classic, nil
 }
 
-// parseField reads "(T)name=value", or "name=value" in classic text, where it
+// field reads "(T)name=value", or "name=value" in classic text, where it
 // means a string. The field's value is a part of p, and in classic text p may
 // be changed. at is where p stands in the packet.
-func parseField(p []byte, at int, netstring bool) (Field, error) {
+func (d *Decoder) field(p []byte, at int, netstring bool) (Field, error) {
 	f := Field{Type: String}
 	body := 0
 	if len(p) >= 3 && p[0] == '(' && p[2] == ')' {
@@ -174,7 +167,7 @@ func parseField(p []byte, at int, netstring bool) (Field, error) {
 	if why := badName(name); why != "" {
 		return Field{}, malformed(at+body, "%s", why)
 	}
-	f.Name = intern(name)
+	f.Name = d.intern(name)
 	if f.Name == authField && f.Type != String {
 		return Field{}, malformed(at, "authenticator is not text")
 	}
@@ -195,7 +188,7 @@ func parseField(p []byte, at int, netstring bool) (Field, error) {
 			}
 		}
 	case Binary:
-		raw := make([]byte, base64.StdEncoding.DecodedLen(len(f.Value)))
+		raw := d.room(base64.StdEncoding.DecodedLen(len(f.Value)))
 		n, err := base64.StdEncoding.Strict().Decode(raw, f.Value)
 		// The library skips carriage returns; the length shows it.
 		if err != nil || base64.StdEncoding.EncodedLen(n) != len(f.Value) {
@@ -224,16 +217,9 @@ var names = func() map[string]string {
 	for _, n := range []string{
 		"t", "src", "srcuuid", "dest", "destuuid", "seq", "hg", "ts", "ld", "ttl", authField, "st", "dt", "protocol",
 		"rsc_hold", "rtype", "isstable", "info", "firstseq", "lastseq", "ackseq", "node", "result", "nodelist",
-		"delnodelist", "ipaddr", "weown", "ok", "from_id", "to_id", "client_gen", "num_ping", "weight", "site",
+		"delnodelist", "nonce", "seen", "nscount", "ipaddr", "weown", "ok", "from_id", "to_id", "client_gen", "num_ping", "weight", "site",
 	} {
 		m[n] = n
 	}
 	return m
 }()
-
-func intern(name []byte) string {
-	if s, ok := names[string(name)]; ok {
-		return s
-	}
-	return string(name)
-}

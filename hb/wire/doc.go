@@ -16,7 +16,8 @@
 //     the packet's length.
 //  4. What Decode returns shares no memory with the packet, so a receive
 //     buffer can be used again at once.
-//  5. Encode allocates nothing if dst has room.
+//  5. Encode allocates nothing if dst has room, and a Decoder in steady state
+//     nothing at all.
 //
 // # Out of scope
 //

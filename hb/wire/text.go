@@ -21,6 +21,7 @@ func AppendText(dst, packet []byte) ([]byte, error) {
 	if !bytes.HasPrefix(packet, []byte(netstringOpen)) {
 		return dst, malformed(0, "begins with neither ### nor >>>")
 	}
+	var d Decoder
 	out, signed := append(dst, classicOpen...), false
 	at := len(netstringOpen)
 	for !bytes.HasPrefix(packet[at:], []byte(netstringClose)) {
@@ -28,7 +29,7 @@ func AppendText(dst, packet []byte) ([]byte, error) {
 		if err != nil {
 			return dst, err
 		}
-		fld, err := parseField(packet[from:to:to], from, true)
+		fld, err := d.field(packet[from:to:to], from, true)
 		if err != nil {
 			return dst, err
 		}
