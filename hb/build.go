@@ -64,6 +64,9 @@ func (c *Core) common(b *builder, now time.Time, seq uint64, destUUID []byte) {
 	}
 	// ttl is "hopfudge" (1) plus the number of nodes.
 	b.number("ttl", uint64(1+len(c.cfg.Nodes)), 10)
+	if c.guard.on {
+		c.seal(b, seq != 0)
+	}
 }
 
 // emit encodes the message and queues it on every medium; with a number it
@@ -81,7 +84,7 @@ func (c *Core) emit(m wire.Message, seq uint64, beat bool) error {
 	c.out.arena = arena
 	c.out.packets = append(c.out.packets, Packet{Data: data, Beat: beat})
 	if seq != 0 {
-		c.history.put(data, beat)
+		c.history.put(data, beat, c.guard.epoch)
 	}
 	return nil
 }

@@ -21,6 +21,10 @@ type Config struct {
 	// Generation must be higher at each start than at the one before, else the
 	// peers drop our packets as replayed (section 6.5).
 	Generation uint64
+	// Nonce is random, and another at each start. It is needed with keys of
+	// method sha256: the others prove with it that what they send is not
+	// replayed.
+	Nonce [8]byte
 	// Nodes are the names of all nodes, our own included, in an order that is
 	// the same everywhere.
 	Nodes []string
@@ -120,12 +124,22 @@ func (cfg Config) normal() (Config, error) {
 			return Config{}, badConfig("Media: %q is empty or named twice", m)
 		}
 	}
+	if err := cfg.normalKeys(); err != nil {
+		return Config{}, err
+	}
+	return cfg, nil
+}
+
+func (cfg *Config) normalKeys() error {
 	cfg.Keys.Keys = slices.Clone(cfg.Keys.Keys)
 	probe := wire.New("status", "src", cfg.Node)
 	if _, err := wire.Encode(nil, probe, cfg.Format, cfg.Keys); err != nil {
-		return Config{}, fmt.Errorf("%w: packets cannot be written: %w", ErrConfig, err)
+		return fmt.Errorf("%w: packets cannot be written: %w", ErrConfig, err)
 	}
-	return cfg, nil
+	if guarded(cfg.Keys) && cfg.Nonce == ([nonceLen]byte{}) {
+		return badConfig("Nonce is zero: method sha256 needs a random one at each start")
+	}
+	return nil
 }
 
 func (cfg *Config) normalNames() error {

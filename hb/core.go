@@ -42,6 +42,8 @@ type Core struct {
 	nextAsk  time.Time // when to ask the next one
 
 	history history
+	guard   guard
+	decoder wire.Decoder
 	flow    bool // every node speaks protocol 1: ACKs, flow control, reqnodes
 	stopped bool
 
@@ -88,6 +90,7 @@ func New(cfg Config, now time.Time, rnd *rand.Rand) (*Core, error) {
 		c.peers = append(c.peers, p)
 		c.byName[name] = p
 	}
+	c.guard.on = guarded(cfg.Keys)
 	if cfg.StartGrace > 0 {
 		c.graceEnds = now.Add(graceTime)
 	}
@@ -161,7 +164,7 @@ func (c *Core) Submit(now time.Time, m wire.Message) error {
 func (c *Core) checkSubmit(m wire.Message) (dest string, err error) {
 	for i := range m.Fields {
 		switch m.Fields[i].Name {
-		case "src", "srcuuid", "destuuid", "seq", "hg", "ts", "ld", "ttl", "auth":
+		case "src", "srcuuid", "destuuid", "seq", "hg", "ts", "ld", "ttl", "auth", "nonce", "seen", "nscount":
 			return "", fmt.Errorf("field %s is added by the core", m.Fields[i].Name)
 		}
 	}

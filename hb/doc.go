@@ -34,6 +34,31 @@
 //  4. Memory is bounded: history, missing sets and node tables have limits.
 //     At rest only beats and acknowledgements are sent.
 //  5. Bad packets change nothing and are reported, at a bounded rate.
+//  6. With keys of method sha256 nothing that is replayed counts, whenever it
+//     was recorded and whoever has restarted since: see Replay.
+//  7. Keys can be replaced while the cluster runs, node by node: SetKeys.
+//
+// # Replay
+//
+// heartbeat knows no freshness beyond generations and numbers (section 3.3): a
+// node that has just started believes what is replayed from an earlier life of
+// the others. Method sha256, which only Systole nodes have, closes that. Each
+// life of a node has a random nonce (Config.Nonce), and a packet counts only if
+// it names the receiver's: then it was made for this life of it, within which
+// generations and numbers say the rest. NS_ messages are numbered, too, for
+// that purpose. Three fields are added, after ttl:
+//
+//	nonce    binary, 8 bytes: the sender's
+//	seen     binary, 8 bytes each: the nonces of the others, as it knows them;
+//	         one zero byte if it knows none
+//	nscount  in NS_ messages: hex, from 1 in each life, one more with each
+//
+// They are sent as soon as one key is of method sha256, whichever key signs, so
+// that the nodes know each other when the first of them begins to sign with it.
+// As long as other methods are listed as well, packets signed with those are
+// accepted, with the protection those have: a roll-over ends with the removal
+// of the old key. The file guard.go has the argument, testdata/sha256.txt and
+// testdata/replay.txt show it.
 //
 // # Out of scope for now
 //

@@ -13,15 +13,16 @@ type history struct {
 type sent struct {
 	data   []byte
 	beat   bool
+	epoch  uint64    // guard.epoch when it was signed
 	resent time.Time // last retransmission; zero if none
 }
 
 // put keeps a copy of the packet with the number after newest.
-func (h *history) put(data []byte, beat bool) {
+func (h *history) put(data []byte, beat bool, epoch uint64) {
 	h.newest++
 	s := &h.slots[h.newest%historySize]
 	s.data = append(s.data[:0], data...)
-	s.beat, s.resent = beat, time.Time{}
+	s.beat, s.epoch, s.resent = beat, epoch, time.Time{}
 }
 
 // oldest is the lowest number that is still there; above newest if none is.

@@ -18,6 +18,10 @@ type incoming struct {
 	seq, gen          uint64
 	numbered          bool // not NS_*: has a sequence number
 
+	key         wire.Key // what it is signed with
+	nonce, seen []byte   // see guard; nil if absent
+	count       uint64   // of an NS_ message; 0 if absent
+
 	// Of a status message. A word or dead time that makes no sense is left out.
 	status       Status
 	statusText   []byte
@@ -31,7 +35,7 @@ type incoming struct {
 // (section 4). Numbers are hexadecimal.
 func parse(m wire.Message) (incoming, error) {
 	in := incoming{Message: m}
-	var seqText, genText, tsText []byte
+	var seqText, genText, tsText, countText []byte
 	for i := range m.Fields {
 		f := &m.Fields[i]
 		dst, kind := (*[]byte)(nil), wire.String
@@ -46,6 +50,16 @@ func parse(m wire.Message) (incoming, error) {
 			dst, kind = &in.srcUUID, wire.Binary
 		case "destuuid":
 			dst, kind = &in.destUUID, wire.Binary
+		case "nonce": // of another type it is none of ours
+			if f.Type == wire.Binary {
+				dst, kind = &in.nonce, wire.Binary
+			}
+		case "seen":
+			if f.Type == wire.Binary {
+				dst, kind = &in.seen, wire.Binary
+			}
+		case "nscount":
+			dst = &countText
 		case "seq":
 			dst = &seqText
 		case "hg":
@@ -85,6 +99,9 @@ func parse(m wire.Message) (incoming, error) {
 	}
 	if in.seq, err = hex(seqText); in.numbered && (err != nil || in.seq == 0) {
 		return in, fmt.Errorf("field seq=%.40q: want a sequence number", seqText)
+	}
+	if in.count, err = hex(countText); countText != nil && err != nil {
+		return in, fmt.Errorf("field nscount=%.40q: want a number", countText)
 	}
 	switch string(in.statusText) {
 	case "init":

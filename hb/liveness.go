@@ -53,6 +53,9 @@ func (c *Core) Tick(now time.Time) {
 	if c.asking && !now.Before(c.nextAsk) {
 		c.ask(now)
 	}
+	if at := c.guard.answerAt; !at.IsZero() && !now.Before(at) {
+		c.answerNow(now)
+	}
 }
 
 // Deadline is when Tick is to be called next; it may be past.
@@ -68,6 +71,9 @@ func (c *Core) Deadline() time.Time {
 	}
 	if c.asking {
 		earlier(c.nextAsk)
+	}
+	if !c.guard.answerAt.IsZero() {
+		earlier(c.guard.answerAt)
 	}
 	for _, p := range c.peers {
 		if p.status != Dead {
@@ -131,6 +137,7 @@ func (c *Core) restarted(now time.Time, p *peer, gen uint64) {
 	p.win = window{}
 	if from != Dead {
 		p.win.fromOne()
+		p.guard.first = 0
 	}
 	p.gen, p.status, p.since = gen, Init, now
 	p.statusAt, p.statusSeq, p.deadtime = time.Time{}, 0, c.cfg.Deadtime

@@ -29,6 +29,7 @@ type peer struct {
 	acked      uint64 // of our messages, by it
 	ackBase    uint64 // our newest number when it came: it owes nothing below
 	links      []link
+	guard      peerGuard
 }
 
 // live: heard and not dead.

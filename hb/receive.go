@@ -13,7 +13,7 @@ import (
 func (c *Core) Receive(now time.Time, medium string, packet []byte) {
 	now = c.enter(now)
 	c.counters.Received++
-	m, _, err := wire.Decode(packet, c.cfg.Keys)
+	m, _, err := c.decoder.Decode(packet, c.cfg.Keys)
 	if err != nil {
 		c.counters.Bad++
 		kind := reportMalformed
@@ -29,7 +29,9 @@ func (c *Core) Receive(now time.Time, medium string, packet []byte) {
 		c.report(now, reportMalformed, 0, Warn, "bad packet on %s: message %.40q from %.40q: %v", medium, in.typ, in.src, err)
 		return
 	}
+	in.key = c.decoder.Key()
 	if p := c.sender(now, medium, &in); p != nil {
+		p.noteKey(in.key)
 		c.receive(now, medium, p, &in)
 	}
 }
@@ -58,6 +60,9 @@ func (c *Core) sender(now time.Time, medium string, in *incoming) *peer {
 		c.counters.Bad++
 		// One such packet may just have been under way while the node restarted.
 		c.report(now, reportReplay, p.id, Warn, "packet of node %s has generation %d, older than %d: an attempted replay, or if it goes on the node has lost its generation file: write a higher number there", p.name, in.gen, p.gen)
+		return nil
+	}
+	if !c.fresh(now, medium, p, in) {
 		return nil
 	}
 	if in.srcUUID == nil || p.hasUUID && string(in.srcUUID) == string(p.uuid[:]) {
@@ -97,6 +102,10 @@ func (c *Core) heardSelf(now time.Time, medium string, in *incoming) {
 		c.report(now, reportIdentity, 0, Error, "heard %s, our own name and uuid, on %s with generation %d, ours is %d: is a second daemon running?", c.cfg.Node, medium, in.gen, c.cfg.Generation)
 		return
 	}
+	if in.key.Method == wire.SHA256 && string(in.nonce) != string(c.cfg.Nonce[:]) {
+		c.counters.Stale++ // an earlier life of ours
+		return
+	}
 	c.heardOn(now, c.cfg.Node, c.links, medium)
 }
 
@@ -111,6 +120,10 @@ func (c *Core) receive(now time.Time, medium string, p *peer, in *incoming) {
 		}
 	}
 	if !in.numbered {
+		if p.repeated(in) {
+			c.counters.Duplicates++
+			return
+		}
 		c.heardUnnumbered(now, p, in)
 		c.checkComplete(now)
 		return
@@ -138,10 +151,11 @@ func (c *Core) receive(now time.Time, medium string, p *peer, in *incoming) {
 	fresh, added, lost := p.win.receive(in.seq)
 	if first {
 		p.ackSent = in.seq - 1
+		p.guard.windowBegins(in.seq)
 	}
 	c.schedule(now, p, added)
 	c.lost(p, lost)
-	if !fresh {
+	if !fresh && !p.guard.overtaken(in) {
 		c.counters.Duplicates++
 		return
 	}
@@ -155,7 +169,7 @@ func (c *Core) receive(now time.Time, medium string, p *peer, in *incoming) {
 	case string(in.typ) == "repnodes":
 		c.heardNodes(now, p, in)
 	default:
-		c.event(Delivered{Node: p.name, Message: in.Message})
+		c.event(Delivered{Node: p.name, Message: in.Message.Clone()}) // the decoder uses its memory again
 	}
 	c.checkComplete(now)
 }

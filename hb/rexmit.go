@@ -2,6 +2,8 @@ package hb
 
 import (
 	"time"
+
+	"systole/hb/wire"
 )
 
 // schedule sets when to ask for the last n missing numbers of a peer: after a
@@ -88,10 +90,31 @@ func (c *Core) retransmit(now time.Time, p *peer, in *incoming) {
 		s.resent = now
 		budget--
 		c.counters.Retransmitted++
+		c.signAnew(s)
 		mark := len(c.out.arena)
 		c.out.arena = append(c.out.arena, s.data...)
 		end := len(c.out.arena)
 		c.out.packets = append(c.out.packets, Packet{Data: c.out.arena[mark:end:end], Beat: s.beat})
+	}
+}
+
+// signAnew brings a packet of the history up to date, if keys or nonces have
+// changed since it was sent; else it stays the same byte for byte. If that
+// makes it too long it stays as it was.
+func (c *Core) signAnew(s *sent) {
+	if s.epoch == c.guard.epoch {
+		return
+	}
+	s.epoch = c.guard.epoch
+	var replace []wire.Field
+	if c.guard.on {
+		replace = []wire.Field{
+			{Name: "nonce", Type: wire.Binary, Value: c.cfg.Nonce[:]},
+			{Name: "seen", Type: wire.Binary, Value: c.appendSeen(nil)},
+		}
+	}
+	if data, err := wire.Resign(nil, s.data, c.cfg.Keys, replace...); err == nil && len(data) <= maxPacket {
+		s.data = data
 	}
 }
 

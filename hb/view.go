@@ -33,6 +33,7 @@ type PeerView struct {
 	Missing    int           // messages being asked for
 	Lost       uint64        // messages given up
 	Acked      uint64        // our newest message it has acknowledged
+	Key        string        // what it signs with: "2 sha256"; "" if not heard
 	Links      []LinkView
 }
 
@@ -47,6 +48,7 @@ type LinkView struct {
 type Counters struct {
 	Received      uint64 // packets
 	Bad           uint64 // of these refused
+	Stale         uint64 // replayed, or sent before the sender knew of our start; with sha256 only
 	Duplicates    uint64 // of these known already, as usual with several media
 	Requests      uint64 // retransmissions we asked for
 	Retransmitted uint64 // packets sent again
@@ -80,6 +82,7 @@ func (c *Core) Snapshot(now time.Time) View {
 			Missing:    len(p.win.missing),
 			Lost:       p.lostNumber,
 			Acked:      p.acked,
+			Key:        p.guard.keyText,
 			Links:      c.linkViews(now, p.links),
 		})
 	}

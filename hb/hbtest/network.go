@@ -3,6 +3,7 @@ package hbtest
 import (
 	"bytes"
 	"container/heap"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -128,7 +129,8 @@ func (n *Network) Names() []string {
 	return names
 }
 
-// Start starts a node, each time with a generation one higher.
+// Start starts a node, each time with a generation one higher and with another
+// nonce.
 func (n *Network) Start(name string) error {
 	nd := n.find(name)
 	cfg := nd.cfg
@@ -137,6 +139,7 @@ func (n *Network) Start(name string) error {
 	for _, c := range []byte(name) {
 		i = i*31 + uint64(c)
 	}
+	binary.BigEndian.PutUint64(cfg.Nonce[:], rand.New(rand.NewPCG(n.seed, ^(i+nd.starts<<32))).Uint64()|1)
 	core, err := hb.New(cfg, n.now, rand.New(rand.NewPCG(n.seed, i+nd.starts<<32)))
 	if err != nil {
 		return err
@@ -174,6 +177,20 @@ func (n *Network) Submit(name string, m wire.Message) error {
 	err := nd.core.Submit(n.now, m)
 	n.drain(nd)
 	return err
+}
+
+// SetKeys gives a node other keys: those it runs with, and those it will start
+// with. An error changes nothing.
+func (n *Network) SetKeys(name string, keys wire.Keys) error {
+	nd := n.find(name)
+	if nd.core != nil {
+		if err := nd.core.SetKeys(n.now, keys); err != nil {
+			return err
+		}
+		n.drain(nd)
+	}
+	nd.cfg.Keys = keys
+	return nil
 }
 
 // Inject gives a node a packet as if it came from a medium now.

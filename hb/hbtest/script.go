@@ -23,7 +23,8 @@ import (
 // then the events.
 //
 //	> seed N                        before nodes; default 1
-//	> nodes a b [option=value ...]  options: keepalive deadtime warntime initdead grace rexmit (durations), media, format
+//	> nodes a b [option=value ...]  options: keepalive deadtime warntime initdead grace rexmit (durations), media, format,
+//	                                auth (crc, the default, or sha256)
 //	> faults [loss=P] [duplicate=P] [reorder=P] [delay=MIN..MAX]
 //	> start a ... | crash a ... | stop a ... | pause a ... | resume a ...
 //	> run DURATION
@@ -78,7 +79,7 @@ func firstDifference(want, got string) string {
 
 // script returns the text with its output made anew.
 func script(text string) (string, error) {
-	r := runner{seed: 1, log: "changes", shown: map[string]string{}, newest: map[string]uint64{}, last: map[string][]byte{}}
+	r := runner{seed: 1, keys: Keys(), log: "changes", shown: map[string]string{}, newest: map[string]uint64{}, last: map[string][]byte{}}
 	var out strings.Builder
 	for i, line := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
 		if strings.HasPrefix(line, "  ") {
@@ -104,6 +105,7 @@ func script(text string) (string, error) {
 type runner struct {
 	seed   uint64
 	net    *Network
+	keys   wire.Keys
 	log    string
 	out    strings.Builder
 	shown  map[string]string // per node: the last status that was shown
@@ -227,6 +229,7 @@ func (r *runner) nodes(args []string) error {
 	r.net.OnEvent = r.event
 	r.net.OnPacket = r.packet
 	r.net.Drop = r.drop
+	r.keys = Keys()
 	cfg := hb.Config{Media: []string{"eth0"}, Format: wire.Netstring}
 	for _, a := range args {
 		k, v, option := strings.Cut(a, "=")
@@ -239,6 +242,8 @@ func (r *runner) nodes(args []string) error {
 			"initdead": &cfg.Initdead, "grace": &cfg.StartGrace, "rexmit": &cfg.MaxRexmitDelay,
 		}
 		switch {
+		case k == "auth" && v == "sha256":
+			r.keys = wire.Keys{Send: 2, Keys: []wire.Key{{Index: 2, Method: wire.SHA256, Secret: []byte("secret")}}}
 		case k == "media":
 			cfg.Media = strings.Split(v, ",")
 		case k == "format":
@@ -254,6 +259,7 @@ func (r *runner) nodes(args []string) error {
 			return fmt.Errorf("unknown option %s", k)
 		}
 	}
+	cfg.Keys = r.keys
 	for _, cfg.Node = range cfg.Nodes {
 		r.net.Add(cfg)
 	}
@@ -291,7 +297,7 @@ func (r *runner) drop(from, to, _ string, p hb.Packet) bool {
 		if d.from != from || d.to != to || d.n == 0 {
 			continue
 		}
-		if m, _, err := wire.Decode(p.Data, Keys()); err == nil && m.Type() == d.typ {
+		if m, _, err := wire.Decode(p.Data, r.keys); err == nil && m.Type() == d.typ {
 			d.n--
 			return true
 		}
@@ -308,7 +314,7 @@ func (r *runner) event(node string, e hb.Event) {
 }
 
 func (r *runner) packet(from string, p hb.Packet, fates []Fate) {
-	m, _, err := wire.Decode(p.Data, Keys())
+	m, _, err := wire.Decode(p.Data, r.keys)
 	if err != nil {
 		panic(err)
 	}
@@ -351,7 +357,10 @@ func rest(m wire.Message) string {
 	s := ""
 	for _, f := range m.Fields {
 		switch f.Name {
-		case "t", "src", "srcuuid", "destuuid", "seq", "hg", "ts", "ld", "ttl", "protocol":
+		case "t", "src", "srcuuid", "destuuid", "seq", "hg", "ts", "ld", "ttl", "protocol", "nonce", "nscount":
+			continue
+		case "seen":
+			s += fmt.Sprintf(" seen=%d", len(f.Value)/8) // how many nonces
 			continue
 		}
 		value := strings.TrimSpace(string(f.Value))
