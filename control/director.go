@@ -26,6 +26,7 @@ type Cluster interface {
 	Submit(wire.Message) error
 	Events() <-chan hb.Event
 	View() hb.View
+	SetKeys(wire.Keys) error
 }
 
 // Addresses puts virtual addresses on this machine and announces them.
@@ -50,6 +51,7 @@ type Checks interface {
 type Options struct {
 	Config  *config.Config
 	Load    func() (*config.Config, error) // reads the config again, for Reload
+	Keys    func() (wire.Keys, error)      // reads the authkeys again, for Reload
 	Version string
 
 	Planes []dataplane.Plane // the one that forwards first

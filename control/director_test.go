@@ -25,6 +25,10 @@ import (
 
 // world is all that a director touches, and the order in which it did.
 type world struct {
+	keys             wire.Keys // in the authkeys file
+	keysSet          []int     // Send of those that were set
+	readErr, keysErr error
+
 	mu     sync.Mutex
 	did    []string
 	table  dataplane.Snapshot
@@ -102,6 +106,12 @@ func (f fakeCluster) Submit(m wire.Message) error {
 	f.sent = append(f.sent, m.Type())
 	return nil
 }
+func (f fakeCluster) SetKeys(k wire.Keys) error {
+	if f.keysErr == nil {
+		f.keysSet = append(f.keysSet, k.Send)
+	}
+	return f.keysErr
+}
 func (f fakeCluster) Events() <-chan hb.Event { return f.events }
 func (f fakeCluster) View() hb.View {
 	return hb.View{Node: "node1", Status: hb.Active, Peers: []hb.PeerView{f.peer}}
@@ -137,6 +147,7 @@ func startDirector(t *testing.T, prepare ...func(*world)) (*world, *Director, co
 	}
 	d := New(Options{
 		Config: w.cfg, Load: func() (*config.Config, error) { return w.next, w.loadErr }, Version: "test",
+		Keys:   func() (wire.Keys, error) { return w.keys, w.readErr },
 		Planes: []dataplane.Plane{w}, Absent: []PlaneState{{Info: dataplane.Info{Name: "ipvs", Reason: "this kernel has no IPVS"}, Absent: true}},
 		Cluster: fakeCluster{w}, Addresses: w, Neighbours: fakeNeighbours{}, Checks: fakeChecks{w},
 		Lease: NewLease(testDeadtime, w.Renew), Log: slog.New(slog.DiscardHandler), Now: time.Now,
@@ -344,11 +355,28 @@ func TestReload(t *testing.T) {
 			t.Errorf("table %q, addresses %v, targets %v", w.servers(), w.here, w.targets)
 		}
 
+		// Keys that cannot be read or used stop all of it.
 		w.next = testConfig()
+		w.keys.Send = 2
+		for what, set := range map[string]*error{"authkeys:3: key 1 has no method": &w.readErr, "no usable key": &w.keysErr} {
+			*set = errors.New(what)
+			if err := d.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), what) {
+				t.Errorf("%s: %v", what, err)
+			}
+			*set = nil
+			synctest.Wait()
+			if s := status(t, d); s.Config.ReloadOK || !strings.Contains(s.Config.Error, what) || !w.here[other] || len(w.keysSet) != 1 {
+				t.Errorf("%s: %+v, keys set %v, addresses %v", what, s.Config, w.keysSet, w.here)
+			}
+		}
+
 		if err := d.Reload(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
+		if !slices.Equal(w.keysSet, []int{0, 2}) {
+			t.Errorf("keys set %v", w.keysSet)
+		}
 		if w.here[other] || !w.here[testVIP] {
 			t.Errorf("addresses %v: the one that left the config must go, the other stay", w.here)
 		}

@@ -9,17 +9,22 @@ import (
 	"systole/control/config"
 	"systole/control/takeover"
 	"systole/dataplane"
+	"systole/hb/wire"
 )
 
-// Reload reads the config again and makes it the running one. On any error,
-// also one that only concerns a key that cannot change live, the old config
-// stays in force, whole.
+// Reload reads the config and the authkeys again and makes them the running
+// ones. On any error, also one that only concerns a key that cannot change
+// live, the old config and the old keys stay in force, whole.
 func (d *Director) Reload(ctx context.Context) error {
 	next, err := d.Load()
+	var keys wire.Keys
+	if err == nil {
+		keys, err = d.Keys()
+	}
 	return d.do(ctx, func() error {
 		d.conf.LastReload = d.Now()
 		if err == nil {
-			err = d.adopt(next)
+			err = d.adopt(next, keys)
 		}
 		if err != nil {
 			d.conf.ReloadOK, d.conf.Error = false, err.Error()
@@ -33,9 +38,12 @@ func (d *Director) Reload(ctx context.Context) error {
 }
 
 // adopt makes next the running config.
-func (d *Director) adopt(next *config.Config) error {
+func (d *Director) adopt(next *config.Config, keys wire.Keys) error {
 	if blocked := config.LiveChange(d.cfg, next); len(blocked) > 0 {
 		return fmt.Errorf("%s: cannot change while the director runs: %s (restart it, the peer first)", next.File, strings.Join(blocked, ", "))
+	}
+	if err := d.Cluster.SetKeys(keys); err != nil {
+		return fmt.Errorf("%s: %w", next.Cluster.Authkeys, err)
 	}
 	old := d.cfg
 	d.cfg = next

@@ -1,6 +1,10 @@
 package hb
 
 import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"systole/hb/wire"
@@ -220,8 +224,9 @@ func (c *Core) answerNow(now time.Time) {
 	c.sendStatus(now)
 }
 
-// SetKeys replaces the keys, as when authkeys has changed. A status follows at
-// once. An error wraps ErrConfig, and the old keys stay.
+// SetKeys replaces the keys, as when authkeys has changed. If they are others
+// than before, a status and a Report follow at once. An error wraps ErrConfig,
+// and the old keys stay.
 //
 // To roll a key over while the cluster runs: list the new one on every node;
 // then sign with it, node by node; then remove the old one everywhere. Systole
@@ -234,9 +239,25 @@ func (c *Core) SetKeys(now time.Time, keys wire.Keys) error {
 	if err := cfg.normalKeys(); err != nil {
 		return err
 	}
+	if c.cfg.Keys.Send == cfg.Keys.Send && slices.EqualFunc(c.cfg.Keys.Keys, cfg.Keys.Keys, sameKey) {
+		return nil
+	}
 	c.cfg.Keys = cfg.Keys
 	c.guard.on = guarded(c.cfg.Keys)
 	c.guard.epoch++
 	c.sendStatus(now)
+	var all []string
+	signing := ""
+	for _, k := range c.cfg.Keys.Keys {
+		all = append(all, k.String())
+		if k.Index == c.cfg.Keys.Send {
+			signing = k.String()
+		}
+	}
+	c.event(Report{Info, fmt.Sprintf("keys replaced: signing with %s, accepting %s", signing, strings.Join(all, ", "))})
 	return nil
+}
+
+func sameKey(a, b wire.Key) bool {
+	return a.Index == b.Index && a.Method == b.Method && bytes.Equal(a.Secret, b.Secret)
 }

@@ -1,6 +1,7 @@
 package hb
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
@@ -266,9 +267,7 @@ func TestSealedWithoutProof(t *testing.T) {
 			c := newCore(t, cfg)
 			c.Drain()
 			m := wire.New("status", "st", "up", "dt", "1388", "protocol", "1", "src", "b", "seq", "1", "hg", "3", "ts", "1")
-			for _, f := range fields {
-				m.Fields = append(m.Fields, f)
-			}
+			m.Fields = append(m.Fields, fields...)
 			p, err := wire.Encode(nil, m, wire.Netstring, cfg.Keys)
 			if err != nil {
 				t.Fatal(err)
@@ -300,13 +299,18 @@ func TestSetKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	next.Keys[0].Index = 9 // the core has a copy
-	p := packets(c)
-	if len(p) != 1 {
-		t.Fatalf("%d packets, want a status", len(p))
+	out := c.Drain()
+	if len(out.Packets) != 1 || len(out.Events) != 1 || out.Events[0].String() != "INFO keys replaced: signing with 4 md5, accepting 4 md5" {
+		t.Fatalf("%d packets, want a status, and %v", len(out.Packets), out.Events)
 	}
+	p := [][]byte{bytes.Clone(out.Packets[0].Data)}
 	if _, _, err := wire.Decode(p[0], c.cfg.Keys); err != nil || c.cfg.Keys.Keys[0].Index != 4 {
 		t.Error(err, c.cfg.Keys)
 	}
+	if err := c.SetKeys(testTime, c.cfg.Keys); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, c) // nothing new
 	c.Receive(testTime, "eth0", nodeB(t).status(5, "active"))
 	expect(t, c, "WARN bad packet on eth0: no usable key: the packet is signed with key 1...")
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	crand "crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -151,7 +152,7 @@ func (d *daemon) makeHeartbeat() error {
 		names, ms = append(names, medium.Name()), append(ms, medium)
 	}
 	core, err := hb.New(hb.Config{
-		Node: d.cfg.Node, UUID: id.UUID, Generation: id.Generation, Nodes: c.Nodes,
+		Node: d.cfg.Node, UUID: id.UUID, Generation: id.Generation, Nonce: nonce(), Nodes: c.Nodes,
 		Keepalive: c.Keepalive, Deadtime: c.Deadtime, Warntime: c.Warntime, Initdead: c.Initdead,
 		// The original asks for two seconds more in its first five: a director
 		// that dies then would be missed that much later.
@@ -167,6 +168,12 @@ func (d *daemon) makeHeartbeat() error {
 	return err
 }
 
+// nonce is this start's, for keys of method sha256.
+func nonce() (n [8]byte) {
+	_, _ = crand.Read(n[:]) // never fails
+	return n
+}
+
 func (d *daemon) makeDirector() {
 	// The checks and the neighbours report to the director, which in turn
 	// tells them what to watch: it is made last and they are told by closure.
@@ -174,6 +181,7 @@ func (d *daemon) makeDirector() {
 	d.followed = neighbour.New(d.log, func(u neighbour.Update) { d.director.NeighbourChanged(u) })
 	d.director = control.New(control.Options{
 		Config: d.cfg, Load: d.load, Version: version,
+		Keys:   func() (wire.Keys, error) { return wire.LoadAuthkeys(d.cfg.Cluster.Authkeys) },
 		Planes: d.planes.open, Absent: d.planes.absent,
 		Cluster: d.heartbeat, Addresses: d.addresses, Neighbours: d.followed, Checks: d.checks,
 		Lease: d.lease, Log: d.log, Now: time.Now,

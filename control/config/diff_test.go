@@ -170,8 +170,20 @@ func TestWarnings(t *testing.T) {
 	if err := os.Chmod(keys, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := about("authkeys"); got != "" {
-		t.Errorf("nothing wrong: %q", got)
+	for text, want := range map[string]string{
+		"":                                   "the daemon will refuse it: " + keys + ":1: no line",
+		"auth 1\n1 sha1 word\n":              "",
+		"auth 1\n1 sha1 word\n2 md5 word\n":  "",
+		"auth 1\n1 crc\n":                    "key 1 crc finds damaged packets and stops nobody",
+		"auth 2\n1 sha1 old\n2 sha256 new\n": "key 1 sha1 is accepted as well",
+		"auth 2\n2 sha256 new\n":             "",
+	} {
+		if err := os.WriteFile(keys, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := about("authkeys"); !strings.Contains(got, want) || (want == "") != (got == "") {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
 	}
 	if got := about("interface lo"); got != "" {
 		t.Errorf("lo: %q", got)

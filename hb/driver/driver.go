@@ -158,6 +158,16 @@ func (d *Driver) Submit(m wire.Message) error {
 	return err
 }
 
+// SetKeys replaces the keys; see hb.Core.SetKeys. The errors are its, and
+// ErrStopped.
+func (d *Driver) SetKeys(keys wire.Keys) error {
+	var err error
+	if stopped := d.do(func(now time.Time) { err = d.core.SetKeys(now, keys) }); stopped != nil {
+		return stopped
+	}
+	return err
+}
+
 // Stop begins a graceful end: no message can be submitted any more, while
 // beats and retransmissions go on until the context of Run ends, which should
 // be 2 to 3 s later (heartbeat-wire.md section 11).
