@@ -54,6 +54,9 @@ type Config struct {
 	// 10 ms.
 	MaxRexmitDelay time.Duration
 
+	// Ordered asks for the events Ordered and Gap besides Delivered.
+	Ordered bool
+
 	// Format and Keys are how packets are written and authenticated. Every
 	// form is accepted whatever Format says.
 	Format wire.Format

@@ -155,6 +155,9 @@ func (c *Core) Submit(now time.Time, m wire.Message) error {
 	c.watchBacklog(now)
 	if forUs {
 		c.event(Delivered{Node: c.cfg.Node, Message: b.message(), FromSelf: true})
+		if c.cfg.Ordered {
+			c.event(Ordered{Node: c.cfg.Node, Message: b.message(), FromSelf: true})
+		}
 	}
 	return nil
 }

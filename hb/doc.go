@@ -26,7 +26,8 @@
 //     same outputs.
 //  2. A control message that was submitted arrives exactly once at every live
 //     node, or its loss is reported there as an event (section 6). Messages
-//     may arrive out of order after a loss.
+//     may arrive out of order after a loss; who needs them in order sets
+//     Config.Ordered.
 //  3. A node is dead when it was silent for the dead time it announced itself
 //     (section 7), not before; and an event says so at that time, not at the
 //     next point of a polling grid. Time in which the core was not called

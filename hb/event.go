@@ -35,7 +35,7 @@ type Packet struct {
 }
 
 // Event is something the upper layers should know: NodeChanged, LinkChanged,
-// Delivered, Lost, Joined, Stalled or Report.
+// Delivered, Lost, Ordered, Gap, Joined, Stalled or Report.
 type Event interface {
 	isEvent()
 	// String is the event in a few words, without its time.
@@ -79,6 +79,27 @@ type Delivered struct {
 // Lost: messages First to Last of a node will never arrive: it does not have
 // them any more, it restarted, or there are too many of them (section 6.2).
 type Lost struct {
+	Node        string
+	First, Last uint64
+}
+
+// Ordered is what Delivered is, but in the order in which its sender sent it,
+// without exception; so it may come later: a message waits for those before it
+// until they arrive or are given up, or their sender is declared dead. With
+// Config.Ordered only.
+//
+// The order is that of one sender; nothing is said about those of two. It
+// begins with the first message that is heard of a node.
+type Ordered struct {
+	Node     string
+	Message  wire.Message
+	FromSelf bool
+}
+
+// Gap stands among the Ordered of a node where its messages First to Last
+// should be, which will not come there. Beats have numbers, too, and messages
+// for others: it need not be one that matters here.
+type Gap struct {
 	Node        string
 	First, Last uint64
 }
@@ -130,6 +151,8 @@ func (NodeChanged) isEvent() {}
 func (LinkChanged) isEvent() {}
 func (Delivered) isEvent()   {}
 func (Lost) isEvent()        {}
+func (Ordered) isEvent()     {}
+func (Gap) isEvent()         {}
 func (Joined) isEvent()      {}
 func (Stalled) isEvent()     {}
 func (Report) isEvent()      {}
@@ -164,6 +187,20 @@ func (e Lost) String() string {
 		return fmt.Sprintf("message %d of %s is irretrievably lost", e.First, e.Node)
 	}
 	return fmt.Sprintf("messages %d to %d of %s are irretrievably lost", e.First, e.Last, e.Node)
+}
+
+func (e Ordered) String() string {
+	if e.FromSelf {
+		return "in order " + e.Message.Type() + " from ourselves"
+	}
+	return "in order " + e.Message.Type() + " from " + e.Node
+}
+
+func (e Gap) String() string {
+	if e.First == e.Last {
+		return fmt.Sprintf("in order nothing for message %d of %s", e.First, e.Node)
+	}
+	return fmt.Sprintf("in order nothing for messages %d to %d of %s", e.First, e.Last, e.Node)
 }
 
 func (Joined) String() string { return "membership is complete, we are active" }

@@ -21,7 +21,9 @@ func FuzzReceive(f *testing.F) {
 	f.Add("0 status seq=100 st=up protocol=1\n0 status seq=fa st=up protocol=1\n0 x seq=3 hg=4\n0 x seq=f9 hg=4\n0 x hg=3 seq=4\n0 x hg=ffffffffffffffff seq=1")
 	f.Add("0 status src=a seq=1\n0 status src=B seq=1\n0 status ts=0 seq=1\n0 status hg= seq=1\n0 dest=b seq=1")
 	f.Fuzz(func(t *testing.T, text string) {
-		c := newCore(t, testConfig())
+		cfg := testConfig()
+		cfg.Ordered = true
+		c := newCore(t, cfg)
 		now := testTime
 		b := nodeB(t)
 		var events int
@@ -40,6 +42,9 @@ func FuzzReceive(f *testing.F) {
 			for _, p := range c.peers {
 				if len(p.win.missing) >= historySize {
 					t.Fatalf("%d missing", len(p.win.missing))
+				}
+				if len(p.order.held) >= 2*historySize {
+					t.Fatalf("%d messages held", len(p.order.held))
 				}
 			}
 			if len(c.limits) > 100 {

@@ -46,6 +46,9 @@ func (c *Core) Tick(now time.Time) {
 		}
 	}
 	for _, p := range c.peers {
+		if at := p.order.endAt; !at.IsZero() && !now.Before(at) {
+			c.releaseDead(p)
+		}
 		c.expireLinks(now, p.name, p.links, p.deadtime)
 		c.requestMissing(now, p)
 	}
@@ -81,6 +84,9 @@ func (c *Core) Deadline() time.Time {
 			for i := range p.win.missing {
 				earlier(p.win.missing[i].due)
 			}
+		}
+		if !p.order.endAt.IsZero() {
+			earlier(p.order.endAt)
 		}
 		for i := range p.links {
 			if p.links[i].up {
@@ -121,6 +127,7 @@ func (c *Core) die(now time.Time, p *peer) {
 	from := p.status
 	p.status = Dead
 	c.event(NodeChanged{Node: p.name, From: from, To: Dead, Why: why, Silence: silence})
+	c.releaseDead(p)
 	if c.asking && c.asked == p {
 		c.nextAsk = now
 	}
@@ -134,7 +141,8 @@ func (c *Core) die(now time.Time, p *peer) {
 func (c *Core) restarted(now time.Time, p *peer, gen uint64) {
 	from, old := p.status, p.gen
 	c.lost(p, p.win.abandon())
-	p.win = window{}
+	c.releaseUpTo(p, p.win.last)
+	p.win, p.order = window{}, order{}
 	if from != Dead {
 		p.win.fromOne()
 		p.guard.first = 0

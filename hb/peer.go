@@ -30,6 +30,7 @@ type peer struct {
 	ackBase    uint64 // our newest number when it came: it owes nothing below
 	links      []link
 	guard      peerGuard
+	order      order
 }
 
 // live: heard and not dead.

@@ -169,8 +169,13 @@ func (c *Core) receive(now time.Time, medium string, p *peer, in *incoming) {
 	case string(in.typ) == "repnodes":
 		c.heardNodes(now, p, in)
 	default:
-		c.event(Delivered{Node: p.name, Message: in.Message.Clone()}) // the decoder uses its memory again
+		m := in.Message.Clone() // the decoder uses its memory again
+		c.event(Delivered{Node: p.name, Message: m})
+		if c.cfg.Ordered {
+			p.order.put(held{seq: in.seq, last: in.seq, message: m})
+		}
 	}
+	c.release(now, p)
 	c.checkComplete(now)
 }
 

@@ -129,6 +129,7 @@ func (c *Core) heardNak(now time.Time, p *peer, in *incoming) {
 	}
 	if in.gen == p.gen && p.win.drop(seq) {
 		c.lost(p, []span{{seq, seq}})
+		c.release(now, p)
 		c.acknowledge(now, p)
 	}
 }
@@ -138,5 +139,8 @@ func (c *Core) lost(p *peer, spans []span) {
 	for _, s := range spans {
 		p.lostNumber += s.last - s.first + 1
 		c.event(Lost{Node: p.name, First: s.first, Last: s.last})
+		if c.cfg.Ordered {
+			p.order.put(held{seq: s.first, last: s.last, gap: true})
+		}
 	}
 }

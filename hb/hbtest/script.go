@@ -24,7 +24,7 @@ import (
 //
 //	> seed N                        before nodes; default 1
 //	> nodes a b [option=value ...]  options: keepalive deadtime warntime initdead grace rexmit (durations), media, format,
-//	                                auth (crc, the default, or sha256)
+//	                                auth (crc, the default, or sha256), order=yes
 //	> faults [loss=P] [duplicate=P] [reorder=P] [delay=MIN..MAX]
 //	> start a ... | crash a ... | stop a ... | pause a ... | resume a ...
 //	> run DURATION
@@ -244,6 +244,8 @@ func (r *runner) nodes(args []string) error {
 		switch {
 		case k == "auth" && v == "sha256":
 			r.keys = wire.Keys{Send: 2, Keys: []wire.Key{{Index: 2, Method: wire.SHA256, Secret: []byte("secret")}}}
+		case k == "order" && v == "yes":
+			cfg.Ordered = true
 		case k == "media":
 			cfg.Media = strings.Split(v, ",")
 		case k == "format":
@@ -306,11 +308,14 @@ func (r *runner) drop(from, to, _ string, p hb.Packet) bool {
 }
 
 func (r *runner) event(node string, e hb.Event) {
-	if d, ok := e.(hb.Delivered); ok {
-		r.printf("%s: %v%s", node, d, rest(d.Message))
-		return
+	switch e := e.(type) {
+	case hb.Delivered:
+		r.printf("%s: %v%s", node, e, rest(e.Message))
+	case hb.Ordered:
+		r.printf("%s: %v%s", node, e, rest(e.Message))
+	default:
+		r.printf("%s: %v", node, e)
 	}
-	r.printf("%s: %v", node, e)
 }
 
 func (r *runner) packet(from string, p hb.Packet, fates []Fate) {
