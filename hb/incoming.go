@@ -3,7 +3,7 @@ package hb
 import (
 	"errors"
 	"fmt"
-	"strconv"
+	"math"
 	"time"
 
 	"systole/hb/wire"
@@ -89,18 +89,18 @@ func parse(m wire.Message) (incoming, error) {
 	case in.srcUUID != nil && len(in.srcUUID) != 16, in.destUUID != nil && len(in.destUUID) != 16:
 		return in, errors.New("a uuid does not have 16 bytes")
 	}
-	if ts, err := hex(tsText); err != nil || ts == 0 {
+	if ts, ok := hex(tsText); !ok || ts == 0 {
 		return in, fmt.Errorf("field ts=%.40q: want a time", tsText)
 	}
-	var err error
+	var ok bool
 	in.numbered = !(len(in.typ) >= 3 && string(in.typ[:3]) == "NS_")
-	if in.gen, err = hex(genText); in.numbered && (err != nil || in.gen == 0) {
+	if in.gen, ok = hex(genText); in.numbered && (!ok || in.gen == 0) {
 		return in, fmt.Errorf("field hg=%.40q: want a generation", genText)
 	}
-	if in.seq, err = hex(seqText); in.numbered && (err != nil || in.seq == 0) {
+	if in.seq, ok = hex(seqText); in.numbered && (!ok || in.seq == 0) {
 		return in, fmt.Errorf("field seq=%.40q: want a sequence number", seqText)
 	}
-	if in.count, err = hex(countText); countText != nil && err != nil {
+	if in.count, ok = hex(countText); countText != nil && !ok {
 		return in, fmt.Errorf("field nscount=%.40q: want a number", countText)
 	}
 	switch string(in.statusText) {
@@ -113,10 +113,31 @@ func parse(m wire.Message) (incoming, error) {
 	}
 	// 32 bits of milliseconds are 49 days: more is a mistake, and might
 	// overflow.
-	if ms, err := strconv.ParseUint(string(in.deadtimeText), 16, 32); err == nil && ms > 0 {
+	if ms, ok := hex(in.deadtimeText); ok && 0 < ms && ms <= math.MaxUint32 {
 		in.deadtime, in.hasDeadtime = time.Duration(ms)*time.Millisecond, true
 	}
 	return in, nil
 }
 
-func hex(text []byte) (uint64, error) { return strconv.ParseUint(string(text), 16, 64) }
+// hex reads a number without sign of at most 64 bits. That a field is absent,
+// which is usual, costs nothing here; an error of package strconv does.
+func hex(text []byte) (n uint64, ok bool) {
+	for _, c := range text {
+		var digit byte
+		switch {
+		case '0' <= c && c <= '9':
+			digit = c - '0'
+		case 'a' <= c && c <= 'f':
+			digit = c - 'a' + 10
+		case 'A' <= c && c <= 'F':
+			digit = c - 'A' + 10
+		default:
+			return 0, false
+		}
+		if n>>60 != 0 {
+			return 0, false
+		}
+		n = n<<4 | uint64(digit)
+	}
+	return n, len(text) > 0
+}
