@@ -1,0 +1,40 @@
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// FuzzRequest sends any body to any path: a request is done at most once, and
+// only if it was understood; a refusal says why, as JSON.
+func FuzzRequest(f *testing.F) {
+	for _, path := range []string{"/v1/standby", "/v1/takeover", "/v1/quiesce", "/v1/resume"} {
+		for _, body := range []string{`{"class":"all"}`, `{"server":"192.0.2.1","service":""}`, `{"class":"all"}{}`, `{"clas":"all"}`, `{"class":1}`, "", "[", `{"class":"` + strings.Repeat("x", 100) + `"}`} {
+			f.Add("POST", path, body)
+		}
+	}
+	f.Add("GET", "/v1/status", "")
+	f.Add("POST", "/v1/reload", "x")
+	f.Add("DELETE", "/v1/../status?a=b#c", "")
+	f.Fuzz(func(t *testing.T, method, path, body string) {
+		r, err := http.NewRequestWithContext(t.Context(), method, "http://systole"+path, strings.NewReader(body))
+		if err != nil || !strings.HasPrefix(r.URL.Path, "/") {
+			t.Skip()
+		}
+		d := &fakeDirector{}
+		w := httptest.NewRecorder()
+		Handler(d).ServeHTTP(w, r)
+		if len(d.calls) > 1 || len(d.calls) == 1 && w.Code != http.StatusOK {
+			t.Fatalf("%s %s %q: answered %d, done: %q", method, path, body, w.Code, d.calls)
+		}
+		if w.Code == http.StatusConflict {
+			var e errorReply
+			if err := json.Unmarshal(w.Body.Bytes(), &e); err != nil || e.Error == "" {
+				t.Fatalf("%s %s %q: refused with %q", method, path, body, w.Body)
+			}
+		}
+	})
+}
