@@ -4,7 +4,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOLS   := go tool -modfile=.ci/tools.mod
 
-.PHONY: build demo test test-deps bench failover generate lint deb clean
+.PHONY: build demo test test-deps bench failover soak generate lint deb clean
 .DEFAULT_GOAL := build
 
 build: ## the one static binary, build/systole
@@ -28,6 +28,11 @@ bench: build ## ns per packet of the XDP program (root)
 
 failover: ## what a client loses, beside keepalived and heartbeat (root; RUNS=10)
 	go test -count=1 -timeout 2h ./test/failover -run '^$$' -bench . -benchtime $(or $(RUNS),10)x
+
+# What takes too long for every change; Ctrl-C stops it with what was found.
+SOAK_FUZZ ?= 10m
+soak: ## fuzz every decoder for SOAK_FUZZ, and the long simulations
+	go run ./test/soak -fuzz $(SOAK_FUZZ) $(ARGS)
 
 generate: ## rebuild the committed BPF object (clang-19, llvm-19, libbpf-dev)
 	go generate ./...
