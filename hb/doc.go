@@ -47,7 +47,7 @@
 // life of a node has a random nonce (Config.Nonce), and a packet counts only if
 // it names the receiver's: then it was made for this life of it, within which
 // generations and numbers say the rest. NS_ messages are numbered, too, for
-// that purpose. Three fields are added, after ttl:
+// that purpose, and count once on each medium. Three fields are added, after ttl:
 //
 //	nonce    binary, 8 bytes: the sender's
 //	seen     binary, 8 bytes each: the nonces of the others, as it knows them;

@@ -23,8 +23,12 @@ import (
 //
 //   - A numbered message is accepted once, as ever (section 6.2), and one of
 //     an earlier generation never.
-//   - NS_ messages, which have no number, carry count, which grows by one with
-//     each. So none of them is accepted twice, whatever its type does.
+//   - NS_ messages, which have no number, carry nscount, which grows by one
+//     with each. So none of them is accepted twice on a medium, whatever its
+//     type does. On each medium it may be accepted once, as an honest one is;
+//     to repeat a request, an acknowledgement or a refusal within a life is
+//     harmless: requests are answered at a bounded rate, the others only state
+//     what stays true.
 //
 // A nonce is learnt from any packet that verifies, but only together with a
 // higher generation than before. A replayed packet has at most the generation
@@ -58,14 +62,14 @@ type peerGuard struct {
 	life     uint64 // generation that nonce belongs to; 0: none known
 	nonce    [nonceLen]byte
 	learnt   time.Time
-	proved   uint64       // generation of which a fresh packet came; 0: none
-	provedAt time.Time    // when the first one of it came
-	counts   replayWindow // of its NS_ messages, in generation proved
-	first    uint64       // number with which its window began; 0: at one
-	early    replayWindow // of numbers below first
-	sealed   bool         // it signs with sha256
-	sealedAt time.Time    // since when
-	key      wire.Key     // what it last signed with, without the secret
+	proved   uint64         // generation of which a fresh packet came; 0: none
+	provedAt time.Time      // when the first one of it came
+	counts   []replayWindow // of its NS_ messages in generation proved, by medium; the last one for media not listed
+	first    uint64         // number with which its window began; 0: at one
+	early    replayWindow   // of numbers below first
+	sealed   bool           // it signs with sha256
+	sealedAt time.Time      // since when
+	key      wire.Key       // what it last signed with, without the secret
 	keyText  string
 }
 
@@ -162,7 +166,8 @@ func (c *Core) fresh(now time.Time, medium string, p *peer, in *incoming) bool {
 		return false
 	}
 	if in.gen > g.proved {
-		g.proved, g.provedAt, g.counts = in.gen, now, replayWindow{}
+		g.proved, g.provedAt = in.gen, now
+		clear(g.counts)
 	}
 	if !g.sealed {
 		g.sealed, g.sealedAt = true, now
@@ -184,9 +189,21 @@ func (c *Core) reportStale(now time.Time, medium string, p *peer, in *incoming) 
 	}
 }
 
-// repeated: an NS_ message that was there before.
-func (p *peer) repeated(in *incoming) bool {
-	return in.key.Method == wire.SHA256 && !p.guard.counts.accept(in.count)
+// repeated: an NS_ message that came on this medium before. Some say something
+// about the medium they come on.
+func (c *Core) repeated(p *peer, medium string, in *incoming) bool {
+	if in.key.Method != wire.SHA256 {
+		return false
+	}
+	g := &p.guard
+	if g.counts == nil {
+		g.counts = make([]replayWindow, len(c.cfg.Media)+1)
+	}
+	i := slices.Index(c.cfg.Media, medium)
+	if i < 0 {
+		i = len(c.cfg.Media)
+	}
+	return !g.counts[i].accept(in.count)
 }
 
 // windowBegins notes that seq is the first number that we know of a peer.

@@ -157,8 +157,7 @@ func TestRetransmissionIsSignedAnewOnlyIfNeeded(t *testing.T) {
 	}
 }
 
-// TestUnnumberedOnce: NS_ messages count once, whichever medium brings them how
-// often.
+// TestUnnumberedOnce: an NS_ message counts once on each medium.
 func TestUnnumberedOnce(t *testing.T) {
 	a, b := sealedPair(t, sealedKeys)
 	now := at(time.Second)
@@ -177,12 +176,19 @@ func TestUnnumberedOnce(t *testing.T) {
 	}
 	a.nextBeat = now.Add(time.Hour)
 	a.peers[0].since = now.Add(time.Hour)
-	for _, medium := range []string{"eth0", "eth1"} {
+	for range 2 {
 		now = now.Add(time.Minute)
-		a.Receive(now, medium, ask[0])
+		a.Receive(now, "eth0", ask[0])
 	}
 	if a.counters.Retransmitted != 1 || a.counters.Duplicates != before.Duplicates+2 {
 		t.Errorf("after two copies: %+v", a.counters)
+	}
+	for range 2 { // a medium that is not listed is one, too
+		now = now.Add(time.Minute)
+		a.Receive(now, "eth9", ask[0])
+	}
+	if a.counters.Retransmitted != 2 || a.counters.Duplicates != before.Duplicates+3 {
+		t.Errorf("after two copies on another medium: %+v", a.counters)
 	}
 }
 

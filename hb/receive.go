@@ -120,7 +120,7 @@ func (c *Core) receive(now time.Time, medium string, p *peer, in *incoming) {
 		}
 	}
 	if !in.numbered {
-		if p.repeated(in) {
+		if c.repeated(p, medium, in) {
 			c.counters.Duplicates++
 			return
 		}
