@@ -31,8 +31,9 @@ failover: ## what a client loses, beside keepalived and heartbeat (root; RUNS=10
 
 # What takes too long for every change; Ctrl-C stops it with what was found.
 SOAK_FUZZ ?= 10m
-soak: ## fuzz every decoder for SOAK_FUZZ, and the long simulations
-	go run ./test/soak -fuzz $(SOAK_FUZZ) $(ARGS)
+SOAK_LAB  ?= 10m
+soak: build ## fuzz every decoder for SOAK_FUZZ, long simulations, and the lab for SOAK_LAB each (root)
+	go run ./test/soak -fuzz $(SOAK_FUZZ) -lab $(SOAK_LAB) $(ARGS)
 
 generate: ## rebuild the committed BPF object (clang-19, llvm-19, libbpf-dev)
 	go generate ./...

@@ -1,8 +1,9 @@
 // Soak runs what takes too long for every change: each fuzz target of the tree
-// for a time, one after the other, and the tests that have a full size
-// (SYSTOLE_SOAK=1). It shows how far it is and ends with one table.
+// for a time, one after the other, the tests that have a full size
+// (SYSTOLE_SOAK=1), and the soaks in the lab (root). It shows how far it is and
+// ends with one table.
 //
-//	go run ./test/soak [-fuzz 10m] [-only REGEXP] [-list]
+//	go run ./test/soak [-fuzz 10m] [-lab 10m] [-only REGEXP] [-list]
 //
 // It stops on Ctrl-C, with the table of what was done. The exit code is 1 if
 // anything was found, 130 if it was stopped.
@@ -21,6 +22,12 @@ import (
 	"time"
 )
 
+// inLab are the tests that take as long as -soak says.
+var inLab = []target{
+	{pkg: "./test/failover", name: "TestLossIsNoDeath"},
+	{pkg: "./test/failover", name: "TestBusyMachineIsNoDeath"},
+}
+
 // fullSize are the tests that do more with SYSTOLE_SOAK=1.
 var fullSize = []target{
 	{pkg: "./hb", name: "TestMessagesUnderLoss"},
@@ -28,12 +35,13 @@ var fullSize = []target{
 
 func main() {
 	fuzz := flag.Duration("fuzz", 10*time.Minute, "how long each fuzz target runs; 0 for none")
+	lab := flag.Duration("lab", 10*time.Minute, "how long each soak in the lab takes; 0 for none")
 	only := flag.String("only", "", "only the targets whose package and name match")
 	list := flag.Bool("list", false, "name the targets and end")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	code, err := soak(ctx, os.Stdout, *fuzz, *only, *list)
+	code, err := soak(ctx, os.Stdout, *fuzz, *lab, *only, *list)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "soak:", err)
 		code = 2
@@ -41,7 +49,7 @@ func main() {
 	os.Exit(code)
 }
 
-func soak(ctx context.Context, out io.Writer, fuzz time.Duration, only string, list bool) (code int, err error) {
+func soak(ctx context.Context, out io.Writer, fuzz, lab time.Duration, only string, list bool) (code int, err error) {
 	match, err := regexp.Compile(only)
 	if err != nil {
 		return 0, fmt.Errorf("-only: %w", err)
@@ -54,6 +62,12 @@ func soak(ctx context.Context, out io.Writer, fuzz time.Duration, only string, l
 		targets = nil
 	}
 	targets = append(targets, fullSize...)
+	for _, t := range inLab {
+		t.args = []string{"-soak", lab.String()}
+		if lab > 0 {
+			targets = append(targets, t)
+		}
+	}
 	kept := targets[:0]
 	for _, t := range targets {
 		if match.MatchString(t.pkg + " " + t.name) {

@@ -22,6 +22,7 @@ import (
 type target struct {
 	pkg, name string
 	fuzz      bool
+	args      []string // further ones for the test
 }
 
 // result is what came of it.
@@ -70,6 +71,7 @@ func (t target) run(ctx context.Context, out io.Writer, fuzz time.Duration) resu
 	if t.fuzz {
 		args = []string{"test", "-run", "^$", "-fuzz", "^" + t.name + "$", "-fuzztime", fuzz.String(), t.pkg}
 	}
+	args = append(args, t.args...)
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Env = append(os.Environ(), "SYSTOLE_SOAK=1")
 	// In a group of its own: an interrupt ends it once, in order, through us.
