@@ -56,7 +56,13 @@ type Counters struct {
 }
 
 // Snapshot returns the view at time now.
-func (c *Core) Snapshot(now time.Time) View {
+func (c *Core) Snapshot(now time.Time) (v View) {
+	c.SnapshotInto(now, &v)
+	return v
+}
+
+// SnapshotInto is Snapshot in the memory of a view that is not needed any more.
+func (c *Core) SnapshotInto(now time.Time, into *View) {
 	v := View{
 		At:         now,
 		Node:       c.cfg.Node,
@@ -65,11 +71,15 @@ func (c *Core) Snapshot(now time.Time) View {
 		Deadtime:   c.ownDeadtime(),
 		Seq:        c.history.newest,
 		Unacked:    c.unacked(),
-		Peers:      make([]PeerView, 0, len(c.peers)),
-		Links:      c.linkViews(now, c.links),
+		Peers:      into.Peers[:0],
+		Links:      c.linkViews(now, c.links, into.Links),
 		Counters:   c.counters,
 	}
-	for _, p := range c.peers {
+	for i, p := range c.peers {
+		var links []LinkView
+		if i < len(into.Peers) {
+			links = into.Peers[i].Links
+		}
 		v.Peers = append(v.Peers, PeerView{
 			Name:       p.name,
 			Status:     p.status,
@@ -83,8 +93,17 @@ func (c *Core) Snapshot(now time.Time) View {
 			Lost:       p.lostNumber,
 			Acked:      p.acked,
 			Key:        p.guard.keyText,
-			Links:      c.linkViews(now, p.links),
+			Links:      c.linkViews(now, p.links, links),
 		})
+	}
+	*into = v
+}
+
+// Clone returns a view that shares no memory with v.
+func (v View) Clone() View {
+	v.Peers, v.Links = slices.Clone(v.Peers), slices.Clone(v.Links)
+	for i := range v.Peers {
+		v.Peers[i].Links = slices.Clone(v.Peers[i].Links)
 	}
 	return v
 }
@@ -98,8 +117,8 @@ func (v View) Peer(name string) (PeerView, bool) {
 	return v.Peers[i], true
 }
 
-func (c *Core) linkViews(now time.Time, links []link) []LinkView {
-	views := make([]LinkView, len(links))
+func (c *Core) linkViews(now time.Time, links []link, into []LinkView) []LinkView {
+	views := slices.Grow(into[:0], len(links))[:len(links)]
 	for i, l := range links {
 		views[i] = LinkView{Medium: c.cfg.Media[i], Up: l.up, Age: age(now, l.since)}
 	}

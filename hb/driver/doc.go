@@ -16,6 +16,5 @@
 //     Reports may be left out, and then a Report says how many.
 //  4. When Run has returned, all its goroutines have ended, the media are
 //     closed, and Events is closed.
-//  5. In steady state neither a beat nor a received packet costs memory beyond
-//     what the core and the views need.
+//  5. In steady state neither a beat nor a received packet allocates memory.
 package driver

@@ -75,7 +75,7 @@ type Driver struct {
 	refusing trouble        // the loop's
 	loadAt   time.Time      // the loop's: when Load was last called
 	viewAt   time.Time      // the loop's: when view was last made
-	view     atomic.Pointer[hb.View]
+	view     views
 	started  atomic.Bool
 
 	beats, refused, reportsDropped atomic.Uint64
@@ -124,8 +124,7 @@ func New(cfg Config) (*Driver, error) {
 	for _, m := range cfg.Media {
 		d.sending = append(d.sending, trouble{what: m.Name() + ": sending"})
 	}
-	v := d.core.Snapshot(time.Now())
-	d.view.Store(&v)
+	d.view.set(d.core, time.Now())
 	return d, nil
 }
 
@@ -136,7 +135,7 @@ func (d *Driver) Events() <-chan hb.Event { return d.events }
 // View is the cluster as it was a moment ago; what an event told is in it
 // before that event can be read. It never waits, even if the loop hangs: then
 // View.At tells.
-func (d *Driver) View() hb.View { return *d.view.Load() }
+func (d *Driver) View() hb.View { return d.view.get() }
 
 // Stats may be called by any goroutine.
 func (d *Driver) Stats() Stats {

@@ -88,8 +88,7 @@ func (d *Driver) flush(now time.Time) error {
 		}
 	}
 	if len(out.Events) > 0 || now.Sub(d.viewAt) >= viewPeriod {
-		v := d.core.Snapshot(now)
-		d.view.Store(&v)
+		d.view.set(d.core, now)
 		d.viewAt = now
 	}
 	for _, e := range out.Events {
