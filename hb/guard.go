@@ -11,8 +11,8 @@ import (
 )
 
 // guard protects from replayed packets, where the keys have one of method
-// sha256. heartbeat has no such protection (section 3.3), so its fields are
-// sent only if every node is a Systole one.
+// sha256. heartbeat has no such protection (section 3.3), and ignores its
+// fields.
 //
 // Each life of a node draws a random nonce. Its packets carry nonce, its own,
 // and seen, those of the others as it knows them. A packet that is signed with
