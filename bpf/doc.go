@@ -10,8 +10,11 @@
 //
 //  1. A packet that is not for a configured virtual address leaves as it came,
 //     with XDP_PASS, at the cost of one probe of a table.
+//
 //  2. Only the two MAC addresses of a forwarded frame change.
+//
 //  3. One packet sees one generation of the configuration.
+//
 //  4. No locks, no hash maps, no clock beyond jiffies: arrays with computed
 //     indices and atomic words only.
 //
