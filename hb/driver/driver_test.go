@@ -427,6 +427,9 @@ func TestSubmitAndStop(t *testing.T) {
 		if err := a.Submit(wire.New("shutdone", "st", "dead")); err != nil {
 			t.Fatal(err)
 		}
+		if seq, err := a.Offer(wire.New("note")); err != nil || seq == 0 {
+			t.Fatalf("offered as %d, %v", seq, err)
+		}
 		if err := a.Stop(); err != nil {
 			t.Fatal(err)
 		}
@@ -444,6 +447,9 @@ func TestSubmitAndStop(t *testing.T) {
 		}
 		if err := a.Submit(wire.New("hello")); err != ErrStopped {
 			t.Errorf("after Run: %v", err)
+		}
+		if _, err := a.Offer(wire.New("note")); err != ErrStopped {
+			t.Errorf("Offer after Run: %v", err)
 		}
 		if err := a.Stop(); err != ErrStopped {
 			t.Errorf("Stop after Run: %v", err)
