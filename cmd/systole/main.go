@@ -13,6 +13,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"systole/control/api"
+	"systole/control/client"
 )
 
 // version is set by the Makefile: git describe.
@@ -33,6 +34,9 @@ type cli struct {
 	Quiesce  quiesceCmd  `cmd:"" help:"Take a real server out of rotation on this director, until resume or restart; its connections stay."`
 	Resume   resumeCmd   `cmd:"" help:"Put a quiesced real server back into rotation."`
 	Reload   reloadCmd   `cmd:"" help:"Read the config again; a bad one changes nothing."`
+
+	Send   sendCmd   `cmd:"" help:"Send a message to the programs that listen on all directors, or one for each line of standard input."`
+	Listen listenCmd `cmd:"" help:"Print messages and what happens to nodes and links, as they come."`
 
 	RealServer realServerCmd `cmd:"" name:"real-server" help:"Set up or check a real server for gate (DR) forwarding."`
 	Demo       demoCmd       `cmd:"" help:"Watch a pair of directors at work, in network namespaces of its own."`
@@ -84,6 +88,9 @@ type socketFlag struct {
 }
 
 func (s socketFlag) client() *api.Client { return api.NewClient(s.Socket) }
+
+// programs is the client of what programs may do.
+func (s socketFlag) programs() *client.Client { return client.New(s.Socket) }
 
 type versionCmd struct{}
 

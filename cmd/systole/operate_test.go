@@ -11,6 +11,8 @@ import (
 
 	"systole/control"
 	"systole/control/api"
+	"systole/control/broker"
+	"systole/control/broker/brokertest"
 )
 
 // stubborn is a director that begins a hand-over and never ends it.
@@ -39,7 +41,9 @@ func TestHandoverThatDoesNotEnd(t *testing.T) {
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
-		go func() { done <- api.Serve(ctx, l, tt.director, slog.New(slog.DiscardHandler)) }()
+		go func() {
+			done <- api.Serve(ctx, l, tt.director, broker.New(brokertest.New()), slog.New(slog.DiscardHandler))
+		}()
 
 		impatient, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 		err = handover(impatient, api.NewClient(path), "standby", "all", func(s *control.State) bool { return released(s, "all") })

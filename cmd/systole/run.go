@@ -17,6 +17,7 @@ import (
 
 	"systole/control"
 	"systole/control/api"
+	"systole/control/broker"
 	"systole/control/config"
 	"systole/control/health"
 	"systole/control/neighbour"
@@ -63,6 +64,7 @@ type daemon struct {
 	planes    planes
 	lease     *control.Lease
 	heartbeat *driver.Driver
+	programs  *broker.Broker
 	addresses *vip.Manager
 	checks    *health.Monitor
 	followed  *neighbour.Watcher
@@ -101,6 +103,7 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	if err := d.makeHeartbeat(); err != nil {
 		return err
 	}
+	d.programs = broker.New(d.heartbeat)
 	d.makeDirector()
 	return d.serve(ctx, socket)
 }
@@ -183,7 +186,7 @@ func (d *daemon) makeDirector() {
 		Config: d.cfg, Load: d.load, Version: version,
 		Keys:   func() (wire.Keys, error) { return wire.LoadAuthkeys(d.cfg.Cluster.Authkeys) },
 		Planes: d.planes.open, Absent: d.planes.absent,
-		Cluster: d.heartbeat, Addresses: d.addresses, Neighbours: d.followed, Checks: d.checks,
+		Cluster: tapped{d.heartbeat, d.programs}, Addresses: d.addresses, Neighbours: d.followed, Checks: d.checks,
 		Lease: d.lease, Log: d.log, Now: time.Now,
 	})
 }
@@ -198,9 +201,10 @@ func (d *daemon) serve(ctx context.Context, socket listener) error {
 	tasks, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, tasks := errgroup.WithContext(tasks)
-	g.Go(func() error { return api.Serve(tasks, socket, d.director, d.log) })
+	g.Go(func() error { return api.Serve(tasks, socket, d.director, d.programs, d.log) })
 	g.Go(func() error { return serveMetrics(tasks, metrics, d.director.Status, d.log) })
 	g.Go(func() error { return d.heartbeat.Run(tasks) })
+	g.Go(func() error { d.programs.Run(tasks); return nil })
 	g.Go(func() error { d.checks.Run(tasks); return nil })
 	g.Go(func() error { return d.followed.Run(tasks) })
 	g.Go(func() error { return d.signals(tasks) })

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"systole/control"
+	"systole/control/broker"
+	"systole/control/broker/brokertest"
 )
 
 // fakeDirector records what it was asked.
@@ -41,6 +43,11 @@ func (f *fakeDirector) Quiesce(_ context.Context, server, service string, on boo
 
 func serve(t *testing.T, d Director) (*Client, string) {
 	t.Helper()
+	return serveWith(t, d, broker.New(brokertest.New()))
+}
+
+func serveWith(t *testing.T, d Director, b *broker.Broker) (*Client, string) {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "run", "systole.sock")
 	l, err := Listen(path)
 	if err != nil {
@@ -48,7 +55,7 @@ func serve(t *testing.T, d Director) (*Client, string) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
-	go func() { done <- Serve(ctx, l, d, slog.New(slog.DiscardHandler)) }()
+	go func() { done <- Serve(ctx, l, d, b, slog.New(slog.DiscardHandler)) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -108,29 +115,34 @@ func TestBadRequestsReachNobody(t *testing.T) {
 		{"too large", post("/v1/standby", `{"class":"`+strings.Repeat("x", maxRequest)+`"}`), "request body too large"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			conn, err := net.Dial("unix", path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
-			go func() { _, _ = conn.Write([]byte(tt.request)) }()
-			var answer strings.Builder
-			buf := make([]byte, 4096)
-			for {
-				n, err := conn.Read(buf)
-				answer.Write(buf[:n])
-				if err != nil {
-					break
-				}
-			}
-			if !strings.Contains(answer.String(), tt.want) {
-				t.Errorf("answer %q, want %q in it", answer.String(), tt.want)
+			if answer := ask(t, path, tt.request); !strings.Contains(answer, tt.want) {
+				t.Errorf("answer %q, want %q in it", answer, tt.want)
 			}
 		})
 	}
 	if len(d.calls) != 0 {
 		t.Errorf("the director was asked: %v", d.calls)
+	}
+}
+
+// ask sends the bytes of a request and returns those of the answer.
+func ask(t *testing.T, socket, request string) string {
+	t.Helper()
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	go func() { _, _ = conn.Write([]byte(request)) }()
+	var answer strings.Builder
+	buf := make([]byte, 4096)
+	for {
+		n, err := conn.Read(buf)
+		answer.Write(buf[:n])
+		if err != nil {
+			return answer.String()
+		}
 	}
 }
 

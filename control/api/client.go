@@ -6,16 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net"
 	"net/http"
-	"syscall"
 
 	"systole/control"
+	"systole/control/internal/dial"
 )
 
 // ErrNotRunning means that nobody answers at the control socket.
-var ErrNotRunning = errors.New("no director is running here")
+var ErrNotRunning = dial.ErrNotRunning
 
 // Client talks to a director's control socket.
 type Client struct {
@@ -26,15 +24,9 @@ type Client struct {
 // NewClient returns a client for the director at the given socket path. No
 // connection is made before the first call.
 func NewClient(socket string) *Client {
-	c := &Client{socket: socket}
-	c.http.Transport = &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", socket)
-		},
-		DisableKeepAlives: true,
-	}
-	return c
+	t := dial.Transport(socket)
+	t.DisableKeepAlives = true
+	return &Client{socket: socket, http: http.Client{Transport: t}}
 }
 
 // Status returns the director's state.
@@ -81,18 +73,13 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 			return err
 		}
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://systole"+path, &body)
+	req, err := http.NewRequestWithContext(ctx, method, dial.URL(path), &body)
 	if err != nil {
 		return err
 	}
 	resp, err := c.http.Do(req)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w: %s does not answer (start one with `systole run -f FILE`, or name its socket with --socket)", ErrNotRunning, c.socket)
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%s: permission denied: the control socket belongs to the director's user (try sudo)", c.socket)
-	case err != nil:
-		return fmt.Errorf("control socket %s: %w", c.socket, err)
+	if err != nil {
+		return dial.Explain(c.socket, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

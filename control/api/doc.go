@@ -8,6 +8,22 @@
 //	POST /v1/quiesce    {"server":"192.168.145.200","service":"192.168.145.101:80/tcp"}
 //	POST /v1/resume     likewise; without service: all services of the server
 //
+//	POST /v1/messages   {"type":"app.deploy","fields":{"release":"7"},"binary":{"key":"AAEC"},"dest":"node2","wait":"10s"}
+//	                    send a message to the cluster: {"node":"node1","seq":17}
+//	GET  /v1/events     ?kinds=message,node,link&type=app.deploy
+//	                    hear the cluster: client.Event, one a line
+//
 // A refused request answers 4xx with {"error": "..."}; nothing has changed then.
+// A message for which there was no room within its wait (default 10s, at most
+// 1h) answers 503; it was not sent. A program that leaves while its message
+// waits takes it along.
+//
+// A stream of events begins with one of kind start, and how nodes and links
+// are. If it ends with one of kind end, that says why, and how many events were
+// left out as the program did not read them; if it ends without, the director
+// was killed.
+//
+// Package control/client is all this for programs in Go.
+//
 // The socket has mode 0600: whoever may open it may steer the director.
 package api

@@ -11,10 +11,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
 	"systole/control"
+	"systole/control/broker"
 )
 
 type (
@@ -67,9 +69,9 @@ func Listen(path string) (net.Listener, error) {
 }
 
 // Serve answers on l until ctx ends, then closes l and removes the socket.
-func Serve(ctx context.Context, l net.Listener, d Director, log *slog.Logger) error {
+func Serve(ctx context.Context, l net.Listener, d Director, b *broker.Broker, log *slog.Logger) error {
 	srv := &http.Server{
-		Handler:           Handler(d),
+		Handler:           Handler(d, b),
 		ReadHeaderTimeout: 5 * time.Second,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
@@ -88,8 +90,9 @@ func Serve(ctx context.Context, l net.Listener, d Director, log *slog.Logger) er
 }
 
 // Handler is the API itself, without a socket.
-func Handler(d Director) http.Handler {
+func Handler(d Director, b *broker.Broker) http.Handler {
 	mux := http.NewServeMux()
+	programs(mux, b)
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
 		s, err := d.Status(r.Context())
 		reply(w, s, err)
@@ -115,24 +118,34 @@ func Handler(d Director) http.Handler {
 // act decodes a request strictly and does it.
 func act[In any](w http.ResponseWriter, r *http.Request, do func(In) error) {
 	var in In
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&in); err != nil {
-		reply(w, nil, fmt.Errorf("request body: %w", err))
-		return
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		reply(w, nil, errors.New("request body: one JSON object expected, found more"))
+	if err := decode(http.MaxBytesReader(w, r.Body, maxRequest), &in); err != nil {
+		reply(w, nil, err)
 		return
 	}
 	reply(w, struct{}{}, do(in))
 }
 
+// decode reads one JSON object and nothing else.
+func decode(r io.Reader, in any) error {
+	dec := json.NewDecoder(r)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(in); err != nil {
+		return fmt.Errorf("request body: %w", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("request body: one JSON object expected, found more")
+	}
+	return nil
+}
+
+// notNow are the errors of requests that were good and may be tried again.
+var notNow = []error{context.DeadlineExceeded, context.Canceled, broker.ErrBusy, broker.ErrStopped, broker.ErrSubscriptions}
+
 func reply(w http.ResponseWriter, v any, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	if err != nil {
 		code := http.StatusConflict
-		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		if slices.ContainsFunc(notNow, func(e error) bool { return errors.Is(err, e) }) {
 			code = http.StatusServiceUnavailable
 		}
 		w.WriteHeader(code)

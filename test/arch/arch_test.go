@@ -57,6 +57,8 @@ func TestArrows(t *testing.T) {
 		{"systole/control", "systole/hb/host", "control knows messages and events, not sockets"},
 		{"systole/hb/driver", "systole/hb/host", "the driver knows hosts by interface; cmd wires them"},
 		{"systole/control", "systole/hb/driver", "control knows the heartbeat by interface; cmd wires it"},
+		{"systole/control/client", "systole/hb", "a program imports one small package"},
+		{"systole/control/client", "systole/control/config", "a program imports one small package"},
 		{"systole/control", "systole/cmd", "arrows point down"},
 		{"systole/control", "systole/test", "arrows point down"},
 		{"systole/dataplane", "systole/test", "arrows point down"},
@@ -104,7 +106,7 @@ func TestPureCores(t *testing.T) {
 
 // Siblings under control are parts, not layers: only the director joins them.
 func TestControlsPartsDoNotKnowEachOther(t *testing.T) {
-	parts := []string{"config", "health", "takeover", "vip", "neighbour", "realserver"}
+	parts := []string{"config", "health", "takeover", "vip", "neighbour", "realserver", "broker"}
 	for _, p := range packages(t) {
 		for _, a := range parts {
 			if !under(p.ImportPath, "systole/control/"+a) {
