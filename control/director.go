@@ -80,6 +80,7 @@ type Director struct {
 	health   map[dataplane.ServerKey]health.Result
 	conf     ConfigState
 	events   eventLog
+	failures linkFailures
 	handedBy time.Time // when the peer handed us groups in a planned way; zero: it did not
 	dirty    bool      // facts changed since the last Apply
 	cleaned  time.Time // when housekeeping was last done
@@ -109,6 +110,7 @@ func New(o Options) *Director {
 		Neighbours: make(map[netip.Addr]Neighbour),
 		Peers:      peerAddrs(d.cfg),
 	}
+	d.failures = make(linkFailures)
 	for _, p := range o.Planes {
 		d.planes = append(d.planes, PlaneState{Info: p.Info()})
 	}

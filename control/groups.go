@@ -19,6 +19,7 @@ const handoverMemory = 15 * time.Minute
 
 // heartbeat takes an event of the heartbeat.
 func (d *Director) heartbeat(ev hb.Event) {
+	d.failures.note(ev)
 	switch e := ev.(type) {
 	case hb.Joined:
 		d.event("cluster", slog.LevelInfo, "the cluster is complete: active")

@@ -64,11 +64,20 @@ type NodeState struct {
 	Links      []LinkState   `json:"links"`
 }
 
-// LinkState is one medium to one node.
+// LinkState is one medium to one node, judged on its own.
 type LinkState struct {
 	Medium string        `json:"medium"`
-	Up     bool          `json:"up"`
+	Up     bool          `json:"up"`     // State is "up"
+	State  string        `json:"state"`  // "up", "late" or "dead"
 	Age    time.Duration `json:"age_ns"` // since the last packet; -1: never
+	// Loss is the share of the node's latest packets that did not come on this
+	// medium; RTT the smoothed round trip on it, 0 if not known, as to a node of
+	// the old heartbeat.
+	Loss     float64       `json:"loss"`
+	RTT      time.Duration `json:"rtt_ns"`
+	Received uint64        `json:"received"` // numbered packets heard on it
+	Missed   uint64        `json:"missed"`   // of those sent meanwhile not heard on it
+	Failures uint64        `json:"failures"` // how often it went from up or late to dead
 }
 
 // GroupState is a resource group as this director sees it.

@@ -94,7 +94,7 @@ func (d *Director) nodeStates() []NodeState {
 	for _, p := range v.Peers {
 		ns := NodeState{Name: p.Name, Status: string(p.Status), Generation: p.Generation, LastBeat: p.Age, Deadtime: p.Deadtime}
 		for _, l := range p.Links {
-			ns.Links = append(ns.Links, LinkState{Medium: l.Medium, Up: l.Up, Age: l.Age})
+			ns.Links = append(ns.Links, d.failures.state(p.Name, l))
 		}
 		nodes[p.Name] = ns
 	}
@@ -222,7 +222,7 @@ func (s *State) judge(leaseErr error) {
 		}
 		for _, l := range n.Links {
 			if !l.Up && l.Age >= 0 {
-				add(false, "link %s to %s is dead", l.Medium, n.Name)
+				add(false, "link %s to %s is %s", l.Medium, n.Name, l.State)
 			}
 		}
 	}

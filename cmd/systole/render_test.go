@@ -29,7 +29,9 @@ func sample() *control.State {
 		Nodes: []control.NodeState{
 			{Name: "node1", Self: true, Status: "active", LastBeat: -1},
 			{Name: "node2", Status: "active", LastBeat: 43 * time.Millisecond, Links: []control.LinkState{
-				{Medium: "ucast eth0", Up: true}, {Medium: "ucast eth1"},
+				{Medium: "ucast eth0", Up: true, State: "up", Age: 3 * time.Millisecond, Loss: 3.0 / 128, RTT: 212345 * time.Nanosecond, Received: 997, Missed: 3, Failures: 1},
+				{Medium: "ucast eth1", State: "dead", Age: 5 * time.Minute, Loss: 1, Received: 500, Missed: 500, Failures: 2},
+				{Medium: "serial ttyS0", State: "dead", Age: -1},
 			}},
 			{Name: "node3", Status: "init", LastBeat: -1},
 		},

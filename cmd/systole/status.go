@@ -75,14 +75,7 @@ func writeStatus(w io.Writer, s *control.State) error {
 		s.Version, s.At.Sub(s.Started).Round(time.Second), s.Takeover.State, onOff(s.Takeover.AutoFailback), s.Lease)
 
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NODE\tSTATUS\tLAST BEAT\tMEDIA")
-	for _, n := range s.Nodes {
-		if n.Self {
-			fmt.Fprintf(t, "%s\t%s\t(this one)\t\n", n.Name, n.Status)
-			continue
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", n.Name, n.Status, age(n.LastBeat), links(n.Links))
-	}
+	writeNodes(t, s.Nodes)
 	fmt.Fprintln(t, "\nGROUP\tROLE\tOWNER\tPREFERRED\tADDRESSES")
 	for _, g := range s.Groups {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", g.Name, g.Role, orDash(g.Owner), g.Preferred, addresses(g.VIPs))
@@ -121,18 +114,6 @@ func age(d time.Duration) string {
 		return "never"
 	}
 	return d.Round(time.Millisecond).String() + " ago"
-}
-
-func links(ls []control.LinkState) string {
-	out := make([]string, 0, len(ls))
-	for _, l := range ls {
-		word := "dead"
-		if l.Up {
-			word = "up"
-		}
-		out = append(out, l.Medium+" "+word)
-	}
-	return strings.Join(out, ", ")
 }
 
 func addresses(vs []control.VIPState) string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -82,11 +83,11 @@ func words(e client.Event) string {
 	if e.Kind == client.KindMessage {
 		fmt.Fprintf(&b, " %d/%d", e.Generation, e.Seq)
 	}
-	for k, v := range e.Fields {
-		fmt.Fprintf(&b, " %s=%s", k, v)
+	for _, k := range slices.Sorted(maps.Keys(e.Fields)) {
+		fmt.Fprintf(&b, " %s=%s", k, e.Fields[k])
 	}
-	for k, v := range e.Binary {
-		fmt.Fprintf(&b, " %s=%x", k, v)
+	for _, k := range slices.Sorted(maps.Keys(e.Binary)) {
+		fmt.Fprintf(&b, " %s=%x", k, e.Binary[k])
 	}
 	if e.Kind == client.KindLost {
 		fmt.Fprintf(&b, " %d-%d", e.First, e.Last)
@@ -130,7 +131,7 @@ func TestEventsAfterASnapshot(t *testing.T) {
 		}
 		expect(t, waiting(t, s), "link node2 ucast eth0 dead", "node node2 dead", "link node2 ucast eth0 up",
 			"message node2 app.note node1 11/3 text=hello",
-			"message node2 odd 11/5 x=ff list=6162", "lost node2 6-9", "node node1 active self")
+			"message node2 odd 11/5 list=6162 x=ff", "lost node2 6-9", "node node1 active self")
 		// The director gets all but the programs' messages.
 		var got []string
 		for len(director) > 0 {

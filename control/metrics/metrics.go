@@ -31,6 +31,13 @@ var (
 	lastBeat = desc("node_last_beat_seconds", "Time since the last beat of a director.", "node")
 	link     = desc("link_up", "1 if packets arrive from a director on a medium.", "node", "medium")
 
+	linkState    = desc("link_state", "1 for how a director is heard on a medium: up, late or dead.", "node", "medium", "state")
+	linkLoss     = desc("link_loss_ratio", "Share of a director's latest packets that did not come on a medium.", "node", "medium")
+	linkRTT      = desc("link_rtt_seconds", "Round trip to a director on a medium, smoothed; absent if not known.", "node", "medium")
+	linkReceived = desc("link_packets_received_total", "Numbered packets of a director heard on a medium.", "node", "medium")
+	linkMissed   = desc("link_packets_missed_total", "Numbered packets of a director not heard on a medium.", "node", "medium")
+	linkFailures = desc("link_failures_total", "How often a medium to a director died.", "node", "medium")
+
 	group      = desc("group_role", "1 for our role for a resource group: standby, active or draining.", "group", "state")
 	vipPresent = desc("vip_present", "1 if a virtual address is configured on this machine.", "group", "address")
 
@@ -132,7 +139,7 @@ func (r renderer) cluster(s *control.State) {
 			r.gauge(lastBeat, n.LastBeat.Seconds(), n.Name)
 		}
 		for _, l := range n.Links {
-			r.gauge(link, flag(l.Up), n.Name, l.Medium)
+			r.link(n.Name, l)
 		}
 	}
 	for _, g := range s.Groups {
@@ -141,6 +148,18 @@ func (r renderer) cluster(s *control.State) {
 			r.gauge(vipPresent, flag(v.Present), g.Name, v.Address)
 		}
 	}
+}
+
+func (r renderer) link(node string, l control.LinkState) {
+	r.gauge(link, flag(l.Up), node, l.Medium)
+	r.state(linkState, l.State, []string{node, l.Medium}, "up", "late", "dead")
+	r.gauge(linkLoss, l.Loss, node, l.Medium)
+	if l.RTT > 0 {
+		r.gauge(linkRTT, l.RTT.Seconds(), node, l.Medium)
+	}
+	r.counter(linkReceived, l.Received, node, l.Medium)
+	r.counter(linkMissed, l.Missed, node, l.Medium)
+	r.counter(linkFailures, l.Failures, node, l.Medium)
 }
 
 func (r renderer) services(s *control.State) {

@@ -21,7 +21,10 @@ func sample() *control.State {
 		Health: "degraded", Role: "active", Lease: "armed", Flows: 12,
 		Reasons: map[string]uint64{"no_server": 3},
 		Nodes: []control.NodeState{{Name: "node2", Status: "active", LastBeat: 50 * time.Millisecond,
-			Links: []control.LinkState{{Medium: "ucast eth0", Up: true}}}},
+			Links: []control.LinkState{
+				{Medium: "ucast eth0", Up: true, State: "up", Loss: 0.25, RTT: 500 * time.Microsecond, Received: 9, Missed: 3, Failures: 1},
+				{Medium: "serial ttyS0", State: "dead", Age: -1},
+			}}},
 		Groups: []control.GroupState{{Name: "web", Role: "active",
 			VIPs: []control.VIPState{{Address: "192.168.145.101/32", Present: true}}}},
 		Services: []control.ServiceState{{Service: "192.168.145.101:80/tcp", State: "up",
@@ -52,6 +55,29 @@ func TestMetricsPassTheLinter(t *testing.T) {
 func TestMetricsOfAState(t *testing.T) {
 	c := NewCollector(func(context.Context) (*control.State, error) { return sample(), nil })
 	want := `
+# HELP systole_link_up 1 if packets arrive from a director on a medium.
+# TYPE systole_link_up gauge
+systole_link_up{medium="serial ttyS0",node="node2"} 0
+systole_link_up{medium="ucast eth0",node="node2"} 1
+# HELP systole_link_state 1 for how a director is heard on a medium: up, late or dead.
+# TYPE systole_link_state gauge
+systole_link_state{medium="serial ttyS0",node="node2",state="dead"} 1
+systole_link_state{medium="serial ttyS0",node="node2",state="late"} 0
+systole_link_state{medium="serial ttyS0",node="node2",state="up"} 0
+systole_link_state{medium="ucast eth0",node="node2",state="dead"} 0
+systole_link_state{medium="ucast eth0",node="node2",state="late"} 0
+systole_link_state{medium="ucast eth0",node="node2",state="up"} 1
+# HELP systole_link_loss_ratio Share of a director's latest packets that did not come on a medium.
+# TYPE systole_link_loss_ratio gauge
+systole_link_loss_ratio{medium="serial ttyS0",node="node2"} 0
+systole_link_loss_ratio{medium="ucast eth0",node="node2"} 0.25
+# HELP systole_link_rtt_seconds Round trip to a director on a medium, smoothed; absent if not known.
+# TYPE systole_link_rtt_seconds gauge
+systole_link_rtt_seconds{medium="ucast eth0",node="node2"} 0.0005
+# HELP systole_link_failures_total How often a medium to a director died.
+# TYPE systole_link_failures_total counter
+systole_link_failures_total{medium="serial ttyS0",node="node2"} 0
+systole_link_failures_total{medium="ucast eth0",node="node2"} 1
 # HELP systole_role 1 for the director's role: active or standby.
 # TYPE systole_role gauge
 systole_role{state="active"} 1
@@ -71,7 +97,8 @@ systole_real_server_weight{real_server="192.168.145.202",service="192.168.145.10
 # TYPE systole_real_server_up gauge
 systole_real_server_up{real_server="192.168.145.200",service="192.168.145.101:80/tcp"} 1
 `
-	err := testutil.CollectAndCompare(c, strings.NewReader(want), "systole_role", "systole_dataplane_up",
+	err := testutil.CollectAndCompare(c, strings.NewReader(want), "systole_link_up", "systole_link_state", "systole_link_loss_ratio", "systole_link_rtt_seconds", "systole_link_failures_total",
+		"systole_role", "systole_dataplane_up",
 		"systole_dataplane_packets_total", "systole_real_server_weight", "systole_real_server_up")
 	if err != nil {
 		t.Fatal(err)
