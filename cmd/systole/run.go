@@ -160,7 +160,7 @@ func (d *daemon) makeHeartbeat() error {
 		// The original asks for two seconds more in its first five: a director
 		// that dies then would be missed that much later.
 		StartGrace: -1,
-		Format:     wire.Both, Keys: keys, Media: names,
+		Format:     wire.Both, Keys: keys, Media: names, Ordered: true,
 	}, time.Now(), rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
 	if err != nil {
 		return err

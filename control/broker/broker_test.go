@@ -115,7 +115,7 @@ func TestEventsAfterASnapshot(t *testing.T) {
 		s := subscribe(t, b, client.Wanted{})
 		expect(t, waiting(t, s), "start node1 self", "node node1 active self snapshot", "node node2 active snapshot",
 			"link node2 ucast eth0 up snapshot", "link node2 serial ttyS0 dead snapshot")
-		odd := brokertest.Peer(5, "odd").(hb.Delivered)
+		odd := brokertest.Peer(5, "odd").(hb.Ordered)
 		odd.Message.Fields = append(odd.Message.Fields,
 			wire.Field{Name: "x", Type: wire.String, Value: []byte("\xff")},
 			wire.Field{Name: "x", Type: wire.String, Value: []byte("second")},
@@ -125,7 +125,8 @@ func TestEventsAfterASnapshot(t *testing.T) {
 			hb.NodeChanged{Node: "node2", From: hb.Active, To: hb.Dead, Why: "silent"},
 			hb.LinkChanged{Node: "node2", Medium: "ucast eth0", Up: true},
 			brokertest.Peer(3, "app.note", "text", "hello", "dest", "node1"), brokertest.Peer(4, "resource", "rsc_hold", "all"), odd,
-			hb.Lost{Node: "node2", First: 6, Last: 9}, hb.Joined{}, hb.Stalled{For: time.Second}, hb.Report{Text: "x"},
+			hb.Gap{Node: "node2", First: 6, Last: 9}, hb.Joined{}, hb.Lost{Node: "node2", First: 6, Last: 9},
+			hb.Delivered{Node: "node2", Message: wire.New("app.note")}, hb.Delivered{Node: "node2", Message: wire.New("resource")}, hb.Stalled{For: time.Second}, hb.Report{Text: "x"},
 		} {
 			c.Tell(ev)
 		}
@@ -137,7 +138,7 @@ func TestEventsAfterASnapshot(t *testing.T) {
 		for len(director) > 0 {
 			got = append(got, fmt.Sprintf("%T", <-director))
 		}
-		if want := "hb.LinkChanged hb.NodeChanged hb.LinkChanged hb.Delivered hb.Lost hb.Joined hb.Stalled hb.Report"; strings.Join(got, " ") != want {
+		if want := "hb.LinkChanged hb.NodeChanged hb.LinkChanged hb.Joined hb.Lost hb.Delivered hb.Stalled hb.Report"; strings.Join(got, " ") != want {
 			t.Errorf("the director got %v", got)
 		}
 	})
@@ -160,7 +161,7 @@ func TestFilters(t *testing.T) {
 		} {
 			s := subscribe(t, b, tt.w)
 			c.Tell(brokertest.Peer(1, "a"))
-			c.Tell(hb.Lost{Node: "node2", First: 2, Last: 2})
+			c.Tell(hb.Gap{Node: "node2", First: 2, Last: 2})
 			c.Tell(brokertest.Peer(3, "resource"))
 			c.Tell(hb.LinkChanged{Node: "node2", Medium: "m", Up: true})
 			c.Tell(hb.NodeChanged{Node: "node2", To: hb.Dead})

@@ -11,17 +11,22 @@ import (
 )
 
 // delivered is the one place that knows in which event the heartbeat hands over
-// a message.
-func delivered(ev hb.Event) (d hb.Delivered, ok bool) {
-	d, ok = ev.(hb.Delivered)
+// a message to programs: in the order of its sender.
+func delivered(ev hb.Event) (d hb.Ordered, ok bool) {
+	d, ok = ev.(hb.Ordered)
 	return d, ok
 }
 
 // forDirector reports whether the director needs the event: all but the
-// messages of programs.
+// messages of programs. Its own it takes as they come.
 func forDirector(ev hb.Event) bool {
-	d, ok := delivered(ev)
-	return !ok || Reserved(d.Message.Type())
+	switch e := ev.(type) {
+	case hb.Ordered, hb.Gap:
+		return false
+	case hb.Delivered:
+		return Reserved(e.Message.Type())
+	}
+	return true
 }
 
 // kindOf is the kind under which programs ask for an event; "" if it is not for
@@ -32,7 +37,7 @@ func kindOf(ev hb.Event) client.Kind {
 		return client.KindNode
 	case hb.LinkChanged:
 		return client.KindLink
-	case hb.Lost:
+	case hb.Gap:
 		return client.KindMessage
 	}
 	if _, ok := delivered(ev); ok {
@@ -68,7 +73,7 @@ func record(ev hb.Event, at time.Time, self string) client.Event {
 		if !e.Up {
 			r.Why = "silent for " + e.Silence.Round(time.Millisecond).String()
 		}
-	case hb.Lost:
+	case hb.Gap:
 		r.Kind, r.Node, r.First, r.Last, r.Why = client.KindLost, e.Node, e.First, e.Last, e.String()
 	default:
 		if d, ok := delivered(ev); ok {
@@ -87,7 +92,7 @@ func linkState(up bool) string {
 }
 
 // message fills in a message's part of an event.
-func message(r *client.Event, d hb.Delivered) {
+func message(r *client.Event, d hb.Ordered) {
 	r.Kind, r.Node, r.Type = client.KindMessage, d.Node, d.Message.Type()
 	r.Seq, _ = d.Message.GetUint("seq", 16)
 	r.Generation, _ = d.Message.GetUint("hg", 16)

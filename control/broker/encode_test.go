@@ -111,7 +111,7 @@ func TestMessagesSurviveTheWire(t *testing.T) {
 				t.Fatalf("%v: %v", form, err)
 			}
 			var e client.Event
-			message(&e, hb.Delivered{Node: "node2", Message: back})
+			message(&e, hb.Ordered{Node: "node2", Message: back})
 			if e.Type != m.Type || len(e.Fields) != len(m.Fields) || len(e.Binary) != len(m.Binary) {
 				t.Fatalf("%v: %+v became %+v", form, m, e)
 			}

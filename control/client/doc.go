@@ -14,7 +14,8 @@
 //
 //  1. A message that Send took arrives exactly once at every director that is
 //     alive and stays so, or an event of KindLost says there which ones did not. It is
-//     an event at the sender, too, so that all see the same messages.
+//     an event at the sender, too, so that all see the same messages, those of
+//     one sender in the order in which it sent them.
 //  2. Send is slowed, not refused, while the cluster has not acknowledged what
 //     was sent before: it waits for room as long as its context lets it. The
 //     director's own messages do not wait behind those of programs.

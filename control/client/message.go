@@ -28,8 +28,9 @@ const (
 	KindStart Kind = "start"
 	// KindMessage is a message for all, or for this node.
 	KindMessage Kind = "message"
-	// KindLost: messages First to Last of Node will never arrive. It is told to
-	// those who want messages.
+	// KindLost: messages First to Last of Node, which should be here, will not
+	// come. It is told to those who want messages, whatever their types; beats
+	// have numbers, too, so that perhaps nothing is missing that matters.
 	KindLost Kind = "lost"
 	// KindNode: the status of a node: "init", "up", "active" or "dead". A ping node
 	// or a node of the old heartbeat is one, too.

@@ -82,12 +82,12 @@ func (c *Cluster) End() { close(c.events) }
 
 // Own is a message of node1 as it comes back to it.
 func Own(seq uint64, m wire.Message) hb.Event {
-	return hb.Delivered{Node: "node1", Message: common(m.Clone(), "node1", 7, seq), FromSelf: true}
+	return hb.Ordered{Node: "node1", Message: common(m.Clone(), "node1", 7, seq), FromSelf: true}
 }
 
 // Peer is a message of node2 with pairs of field and value.
 func Peer(seq uint64, messageType string, kv ...string) hb.Event {
-	return hb.Delivered{Node: "node2", Message: common(wire.New(messageType, kv...), "node2", 11, seq)}
+	return hb.Ordered{Node: "node2", Message: common(wire.New(messageType, kv...), "node2", 11, seq)}
 }
 
 // common adds the common fields of heartbeat-wire.md section 4.
