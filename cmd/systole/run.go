@@ -90,14 +90,13 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	defer d.addresses.Close()
 	// What an earlier daemon left after a crash goes before the first beat:
 	// the peer counts on it (takeover: "restarted and holds nothing").
-	if err := d.removeAddresses("left behind by an earlier daemon"); err != nil {
+	if err := d.removeAddresses(configured(d.cfg), "left behind by an earlier daemon"); err != nil {
 		return err
 	}
 	if d.planes, err = openPlanes(d.cfg, d.log); err != nil {
 		return err
 	}
-	// However it ends: no address stays where no plane forwards for it.
-	defer func() { err = errors.Join(err, d.removeAddresses("still here at the end"), d.planes.close()) }()
+	defer func() { err = errors.Join(err, d.leave()) }()
 
 	d.lease = control.NewLease(d.cfg.Cluster.Deadtime, d.planes.renew)
 	if err := d.makeHeartbeat(); err != nil {
@@ -108,25 +107,36 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	return d.serve(ctx, socket)
 }
 
-// removeAddresses takes down all virtual addresses that are on this machine.
-func (d *daemon) removeAddresses(why string) error {
-	for _, g := range d.cfg.Groups {
+// leave is the way out, however it came: no address stays where no plane
+// forwards for it. The addresses are those that were added, which reloads may
+// have made others than the configuration had at the start.
+func (d *daemon) leave() error {
+	return errors.Join(d.removeAddresses(d.addresses.Added(), "still here at the end"), d.planes.close())
+}
+
+// configured are all virtual addresses of a configuration.
+func configured(cfg *config.Config) []vip.Addr {
+	var out []vip.Addr
+	for _, g := range cfg.Groups {
 		for _, v := range g.VIPs {
-			a := vip.Addr{IP: v.Addr, PrefixLen: v.PrefixLen, Interface: v.Interface}
-			there, err := d.addresses.Present(a)
-			if err != nil {
-				return fmt.Errorf("group %s: %w", g.Name, err)
-			}
-			if !there {
-				continue
-			}
-			d.log.Warn("removing a virtual address", "group", g.Name, "address", v.Addr, "why", why)
-			if err := d.addresses.Del(a); err != nil {
-				return fmt.Errorf("group %s: %w", g.Name, err)
-			}
+			out = append(out, vip.Addr{IP: v.Addr, PrefixLen: v.PrefixLen, Interface: v.Interface})
 		}
 	}
-	return nil
+	return out
+}
+
+// removeAddresses takes those down that are on this machine, all it can.
+func (d *daemon) removeAddresses(addrs []vip.Addr, why string) error {
+	var errs []error
+	for _, a := range addrs {
+		there, err := d.addresses.Present(a)
+		if err == nil && there {
+			d.log.Warn("removing a virtual address", "address", a.IP, "interface", a.Interface, "why", why)
+			err = d.addresses.Del(a)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 func (d *daemon) makeHeartbeat() error {

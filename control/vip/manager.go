@@ -1,11 +1,14 @@
 package vip
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,6 +27,9 @@ type Manager struct {
 	closed bool
 	handle *netlink.Handle // opened with the first use, as is links
 	links  *linkWatch
+
+	addedMu sync.Mutex
+	added   map[key]Addr // by Add, and not taken away by Del since
 }
 
 // New returns a manager for the network namespace of the process. It opens
@@ -35,7 +41,7 @@ type Manager struct {
 // away from where they are served. A few keepalives are right; clients that
 // know us are not affected.
 func New(log *slog.Logger, settle time.Duration) *Manager {
-	m := &Manager{log: log}
+	m := &Manager{log: log, added: make(map[key]Addr)}
 	m.sockets = &sockets{lookup: m.lookup, open: make(map[string]*socket)}
 	m.announcer = newAnnouncer(log, m.sockets.send, m.Present)
 	m.announcer.settle = settle
@@ -63,6 +69,7 @@ func (m *Manager) Add(a Addr) error {
 	if err != nil {
 		return fmt.Errorf("adding %s: %w", a, err)
 	}
+	m.note(a, true) // also when adding fails: who knows how far it came
 	if len(have) > 0 {
 		m.log.Info("address was there already", "address", have[0].IPNet, "interface", a.Interface)
 		return nil
@@ -95,6 +102,7 @@ func (m *Manager) Del(a Addr) error {
 	defer m.mu.RUnlock()
 	l, err := h.LinkByName(a.Interface)
 	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		m.note(a, false)
 		return nil
 	}
 	if err != nil {
@@ -110,7 +118,29 @@ func (m *Manager) Del(a Addr) error {
 		}
 		m.log.Info("address removed", "address", a.IP, "interface", a.Interface)
 	}
+	m.note(a, false)
 	return nil
+}
+
+func (m *Manager) note(a Addr, added bool) {
+	m.addedMu.Lock()
+	defer m.addedMu.Unlock()
+	if added {
+		m.added[a.key()] = a
+	} else {
+		delete(m.added, a.key())
+	}
+}
+
+// Added are the addresses that Add was asked for and Del has not taken away
+// since, in the order of their numbers: what a daemon that ends has to look
+// after, whatever its configuration said when it began.
+func (m *Manager) Added() []Addr {
+	m.addedMu.Lock()
+	defer m.addedMu.Unlock()
+	return slices.SortedFunc(maps.Values(m.added), func(a, b Addr) int {
+		return cmp.Or(a.IP.Compare(b.IP), cmp.Compare(a.Interface, b.Interface))
+	})
 }
 
 // Present tells whether a is on its interface, with whatever prefix length.
