@@ -15,6 +15,7 @@ func (m *Machine) peerSays(msg wire.Message) error {
 	if !m.peerSystole {
 		m.peerSystole = true
 		m.info("%s is a Systole director", m.cfg.Peer)
+		m.notLegacy()
 		if m.lease == LeaseSuspended {
 			m.ask()
 		}
@@ -38,7 +39,7 @@ func (m *Machine) peerSays(msg wire.Message) error {
 	}
 	if r.after(m.lastSays) {
 		m.lastSays = r.order
-		m.otherEpochs, m.otherSuspended = r.epochs.inverse(), r.suspended
+		m.otherEpochs, m.otherSuspended, m.otherPings = r.epochs.inverse(), r.suspended, r.pings
 		m.seen = max(m.seen, r.epochs.latest())
 		m.contest(r.info)
 	}

@@ -3,12 +3,12 @@
 // the time, outputs are data; no socket, no clock, no goroutine, no log.
 //
 // Towards an old heartbeat node the rules are sections 9 to 11 of
-// heartbeat-wire.md (auto_failback on or off; legacy is not spoken). Two
+// heartbeat-wire.md: auto_failback on, off and, see legacy.go, legacy. Two
 // Systole directors recognise each other by the message "systole", which an old
 // node ignores, and do better: no ten seconds at a cold start, no restart after
 // a partition, no groups without an owner after a quick restart. Where an old
 // node would leave groups with no owner, or with two, for good, we take or leave
-// them: see adopt and yield.
+// them: see adopt and yield. Between them legacy is another word for on.
 //
 // # Promises
 //
@@ -27,6 +27,16 @@
 //     hand-over that got stuck is taken back.
 //  5. A bad message or order is reported, or refused, with its reason and
 //     changes nothing.
+//  6. Groups that cannot be acquired are offered to a peer that lives; alone,
+//     and at a takeover, it is tried again until it works; in a hand-over the
+//     giver has them again. Of two that cannot, only the preferred one tries.
+//  7. An address that cannot be removed never has two owners and never costs a
+//     reboot: the director fences itself (fence.go), and only then hands over.
+//     Where no data plane can be fenced the hand-over is held back.
+//  8. Of two directors that see different numbers of ping nodes the one that
+//     sees fewer gives its groups up (ipfail.go). Never do both; and groups
+//     that go to and fro do so ever more slowly.
+//  9. With Config.AtMostOne there are never two owners, see below.
 //
 // # The message "systole"
 //
@@ -40,6 +50,7 @@
 //	           far. Relative; they survive no restart.
 //	n, re      hex: number of a question, and in its answer
 //	suspended  1: the sender was stalled; its lease has ended, it serves nobody
+//	pings      hex: number of ping nodes the sender sees; absent if it has none
 //
 // # Why there are not two owners after a crash
 //
@@ -71,10 +82,38 @@
 //   - The clocks of A and B run at different speeds: the difference over one
 //     deadtime. The caller may grant leases that are a little shorter.
 //
+// # At most one
+//
+// Without Config.AtMostOne both sides of a partition serve, which is right for
+// stateless services. With it a director owns something only while it has
+// quorum (Quorum), and is never granted LeaseUnlimited. Let D and E be the dead
+// times that A and B announce. B declares A dead, or gains quorum, whichever is
+// later, at the time t. It acquires at t+D+E+2 keepalives, and by then A serves
+// no more. For, A had quorum before t at the latest, and
+//
+//   - A runs: it is told by t+E that it has lost it (that is the promise of
+//     Quorum) and ends its lease before anything else;
+//   - A stands still from some moment before t+E on: its last beat, and with it
+//     its last lease, is older than that, so the lease ends before t+E+D. When
+//     A wakes later the lapse is found first: A lets go of everything, unless
+//     B lives and answers it. When it wakes earlier it may beat once before it
+//     is told: that is what the two keepalives are for;
+//   - A was killed: see above.
+//
+// So the evidence of a death, early or by the full dead time, does not matter:
+// silence proves nothing here. Only what proves that A's data plane has ended
+// (Peer.Ended, or its own shutdone) saves the wait. The price is that clients
+// wait about three dead times after a crash instead of one, and that nobody
+// serves where nobody has quorum.
+//
+// The argument is as good as the quorum. Two directors that see the same
+// tie-breaker but not each other must not both have it: that is for package
+// hb/membership to see to.
+//
 // # What the caller owes
 //
-//   - Outputs are done in their order, Acquire and Release are answered by
-//     Done in theirs.
+//   - Outputs are done in their order, Acquire, Release and Fence are answered
+//     by Done in theirs.
 //   - When a lease has lapsed, LeaseLapsed is the next input, before any event
 //     of the heartbeat: a wrong death that is stepped first would be believed.
 //   - LeaseArmed lasts until one deadtime after the last beat sent, not after

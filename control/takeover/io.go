@@ -16,6 +16,22 @@ type Config struct {
 	// AutoFailback gives the peer its groups back when it has returned from
 	// the dead. SetAutoFailback changes it in a running Machine.
 	AutoFailback bool
+	// Legacy speaks to an old node as auto_failback legacy does (section 9,
+	// last paragraph); AutoFailback should be set, too: it is what a Systole
+	// director gets. SetLegacy changes both.
+	Legacy bool
+	// Keys name our groups to a legacy node, PeerKeys the peer's: the first
+	// resource of each line of haresources. An address alone, as in
+	// "192.168.145.100", also stands for every resource that begins with it,
+	// as "IPaddr2::192.168.145.100/24/eth0", in what the peer says.
+	Keys, PeerKeys []string
+	// AtMostOne lets a director own something only while it has quorum, and
+	// makes it wait after the peer's death until the peer's lease has surely
+	// ended. See doc.go.
+	AtMostOne bool
+	// Deadtime is what we announce: how long the peer is patient with us. It
+	// only matters with AtMostOne.
+	Deadtime time.Duration
 	// FailbackDelay is how long the peer must have been back before it gets
 	// its groups: long enough for it to have checked all real servers again.
 	// What it knew of them is as old as its absence. 0 means none.
@@ -47,8 +63,28 @@ type (
 		Returned bool
 		// Restarted: it is a new incarnation (a higher generation).
 		Restarted bool
-		Why       string // for reports: "no beat for 300ms"
+		// Joining: its status is "up": it runs, but is not active yet, so it
+		// holds nothing.
+		Joining bool
+		// Ended, with a death: its data plane is known to have ended (its
+		// daemon is gone and had said that the plane goes with it).
+		Ended bool
+		// Deadtime is what it announces: its lease is not longer. 0: as ours.
+		Deadtime time.Duration
+		Why      string // for reports: "no beat for 300ms"
 	}
+
+	// Quorum says whether we have quorum; we have not until it is said. It is
+	// ignored without Config.AtMostOne.
+	//
+	// The promise that is needed: of two directors that are not in contact
+	// with each other, one that loses quorum is told within its peer's dead
+	// time, unless it stands still. The other one may be told at once.
+	Quorum struct{ Have bool }
+
+	// Pings says how many ping nodes and groups are alive. Whoever has none
+	// configured never says it.
+	Pings struct{ Alive int }
 
 	// Message is a message delivered by hb. Own messages that come back are
 	// ignored: what they cause was done when they were sent.
@@ -57,7 +93,7 @@ type (
 		FromSelf bool
 	}
 
-	// Done answers an Acquire or a Release.
+	// Done answers an Acquire, a Release or a Fence.
 	Done struct {
 		Op  int
 		Err error
@@ -89,6 +125,8 @@ func (Takeover) isInput()    {}
 func (LeaseLapsed) isInput() {}
 func (Shutdown) isInput()    {}
 func (Tick) isInput()        {}
+func (Quorum) isInput()      {}
+func (Pings) isInput()       {}
 
 // Output is something to do. The outputs of a Step are to be done in their
 // order: a lease before the message that promises it.
@@ -121,6 +159,14 @@ type (
 		Why   string
 	}
 
+	// Fence ends the data plane's lease for good, because a Release failed: the
+	// plane drops what comes for any virtual address, ARP included, until the
+	// next Lease; then Done, with an error if no plane here can do that.
+	Fence struct {
+		Op  int
+		Why string
+	}
+
 	// Withdraw ends the draining of the class: role Standby.
 	Withdraw struct{ Class Class }
 
@@ -148,6 +194,7 @@ type (
 func (Send) isOutput()     {}
 func (Acquire) isOutput()  {}
 func (Release) isOutput()  {}
+func (Fence) isOutput()    {}
 func (Withdraw) isOutput() {}
 func (Announce) isOutput() {}
 func (Lease) isOutput()    {}
@@ -170,11 +217,13 @@ const (
 	LeaseUnlimited
 	// LeaseSuspended: the lease ran out. It is not renewed, beats go on.
 	LeaseSuspended
+	// LeaseFenced: ended by a Fence. It is a mode of the View only.
+	LeaseFenced
 )
 
-// String is "none", "armed", "unlimited" or "suspended".
+// String is "none", "armed", "unlimited", "suspended" or "fenced".
 func (l LeaseMode) String() string {
-	return [...]string{"none", "armed", "unlimited", "suspended"}[min(l, LeaseSuspended)]
+	return [...]string{"none", "armed", "unlimited", "suspended", "fenced"}[min(l, LeaseFenced)]
 }
 
 // MarshalText makes a mode a word in JSON.
@@ -190,6 +239,9 @@ var (
 	ErrContested     = errors.New("both directors own the same groups: wait until one has let go")
 	ErrNothing       = errors.New("there is nothing to hand over")
 	ErrStopping      = errors.New("this director is shutting down")
+	ErrNoQuorum      = errors.New("this director has no quorum, and cluster.partition is at-most-one: repair its way to the other director, or to the tie-breaker, first")
+	ErrFenced        = errors.New("this director is fenced, because an address could not be removed: remove it by hand (ip address del); the log names it")
+	ErrLegacy        = errors.New("the other director speaks auto_failback legacy, which knows no hand-over: stop heartbeat on one of them instead, or set auto_failback to on or off on both")
 )
 
 // View is the state of a Machine, for status, page and metrics. Classes are in
@@ -208,6 +260,14 @@ type View struct {
 	Standby     string    `json:"standby"` // idle, asked, giving, promised, taking
 	Lease       LeaseMode `json:"lease"`
 	Why         string    `json:"why"` // of the last change of what we hold
+
+	Legacy     bool      `json:"legacy"`      // the peer is spoken to as auto_failback legacy does
+	Fenced     bool      `json:"fenced"`      // a Release failed: we answer for nothing
+	AtMostOne  bool      `json:"at_most_one"` // nothing is owned without quorum
+	Quorum     bool      `json:"quorum"`      // as it was last said
+	Pings      int       `json:"pings"`       // ping nodes alive here; -1: none configured
+	OtherPings int       `json:"other_pings"` // at the peer; -1: not known
+	ClearAt    time.Time `json:"clear_at"`    // until then a dead peer's groups wait; zero: nothing waits
 }
 
 // Word is what cl_status rscstatus says: none, local, foreign, all or

@@ -7,7 +7,7 @@ import (
 )
 
 func (m *Machine) setLease(mode LeaseMode) {
-	if m.lease != mode {
+	if mode = m.clamp(mode); m.lease != mode {
 		m.lease = mode
 		m.emit(Lease{mode})
 	}
@@ -17,7 +17,14 @@ func (m *Machine) setLease(mode LeaseMode) {
 // stopped by itself; if the peer lives it has taken over, or is about to.
 func (m *Machine) lapsed() {
 	switch {
-	case m.lease == LeaseSuspended:
+	case m.lease == LeaseSuspended || m.fenced:
+		return
+	case m.cfg.AtMostOne && !m.peerAlive:
+		m.unsure()
+		m.grantAgain(LeaseUnlimited)
+		if m.state != stateInit && !m.stopping {
+			m.seize("stalled alone")
+		}
 		return
 	case !m.peerEver:
 		m.grantAgain(LeaseUnlimited)
@@ -35,6 +42,7 @@ func (m *Machine) lapsed() {
 	m.warn("stalled for longer than the lease: asking %s who owns what", m.cfg.Peer)
 	m.setLease(LeaseSuspended)
 	m.believeAt = m.now.Add(2 * m.cfg.Keepalive)
+	m.quietUntil = m.now.Add(yieldWaitOld)
 	m.lastClaim = 0
 	if m.phase == phaseAsked {
 		m.cancelStandby(true, "stalled")
@@ -48,6 +56,7 @@ func (m *Machine) lapsed() {
 
 // grantAgain repeats the mode: the data plane has stopped and must be told.
 func (m *Machine) grantAgain(mode LeaseMode) {
+	mode = m.clamp(mode)
 	m.lease = mode
 	m.emit(Lease{mode})
 	if m.held != None {
@@ -66,6 +75,10 @@ func (m *Machine) ask() {
 		m.lastClaim, m.claimedAt = m.claim, m.now
 		m.systole(infoClaim, "n", strconv.FormatUint(m.claim, 16))
 		m.set(timerClaim, claimRetry)
+		return
+	}
+	if m.legacy() {
+		m.askLegacy()
 		return
 	}
 	// An old node answers "starting" with what it holds (section 9).
@@ -100,7 +113,7 @@ func (m *Machine) resume(lost Class) {
 
 // rearm ends the suspension when nothing is being released any more.
 func (m *Machine) rearm() {
-	if !m.resuming || m.releasing&^m.draining != None {
+	if !m.resuming || m.fenced || m.releasing&^m.draining != None {
 		return
 	}
 	m.resuming = false

@@ -34,10 +34,12 @@ const (
 	// partition and so let go: it begins after two seconds (section 11).
 	yieldWaitOld = 5 * time.Second
 	// acquireRetry is the pause after a failed Acquire, releaseRetry after a
-	// failed Release. Groups that could not be acquired are offered to the
-	// peer at most once each offerPause, or two broken nodes would play tennis.
+	// failed Release; releaseAgain after the first of these. Groups that could
+	// not be acquired are offered to the peer at most once each offerPause, or
+	// two broken nodes would play tennis.
 	acquireRetry = 5 * time.Second
 	releaseRetry = time.Second
+	releaseAgain = 100 * time.Millisecond
 	offerPause   = 30 * time.Second
 	// stopWait bounds the hand-over of a Shutdown.
 	stopWait = 5 * time.Second
@@ -87,6 +89,9 @@ const (
 	timerOrphan                // groups have had no owner for a while
 	timerYield                 // an old peer does not let go of what we hold, too
 	timerStop                  // a Shutdown waited long enough
+	timerSeize                 // a dead peer's lease has surely ended
+	timerLegacy                // an old peer does not report, or does not answer
+	timerGiveUp                // the peer has seen more ping nodes for a while
 	timers
 )
 
@@ -116,8 +121,33 @@ type Machine struct {
 	ops     map[int]op
 	lastOp  int
 	lastFor [2]int // last operation that touches Local, Foreign
-	stuck   []op   // releases to try again
 	offered time.Time
+
+	stuck    []op   // releases to try again
+	stuckWhy string // the last one's error
+	fencing  int    // number of the Fence under way
+	fenced   bool   // the lease has ended for good
+	fenceWhy string // why there is no fence
+
+	quorum       bool
+	peerDeadtime time.Duration
+	peerEnded    bool      // its data plane has surely ended
+	clearAt      time.Time // when the lease of a dead peer has surely ended
+	seizeWhy     string
+
+	peerJoining bool     // it is not active yet: it holds nothing
+	peerReports bool     // it speaks of resources, which a legacy node does not
+	asked       []string // legacy: keys of our groups that the peer has to let go
+	owed        []string // legacy: keys of its groups, to be answered
+	grumbled    bool     // about the peer's auto_failback
+	quietUntil  time.Time
+
+	pings, otherPings int // ping nodes alive; -1: not known
+	signedOn          bool
+	gaveUp            time.Time     // when we last gave up
+	took              time.Time     // when we last took from a peer that gave up
+	damp              time.Duration // how long it must be well before it gets its groups back
+	peerWorse         bool          // it sees fewer ping nodes than we
 
 	peerAlive, peerEver bool
 	peerSystole         bool
@@ -160,7 +190,7 @@ func New(cfg Config) *Machine {
 	if cfg.DrainGrace == 0 {
 		cfg.DrainGrace = 2 * time.Second
 	}
-	return &Machine{cfg: cfg, ops: map[int]op{}, why: "started"}
+	return &Machine{cfg: cfg, ops: map[int]op{}, why: "started", pings: -1, otherPings: -1}
 }
 
 // SetAutoFailback changes the choice from the next Step on.
@@ -193,9 +223,14 @@ func (m *Machine) Step(now time.Time, in Input) []Output {
 		m.lapsed()
 	case Shutdown:
 		m.shutdown()
+	case Quorum:
+		m.quorumChanged(in)
+	case Pings:
+		m.pingsChanged(in)
 	case Tick:
 	}
 	m.fire()
+	m.weigh()
 	m.tryFailback()
 	m.audit()
 	return m.out
@@ -222,6 +257,8 @@ func (m *Machine) View() View {
 		OtherHeld: m.otherHeld.Inverse(), OtherStable: m.otherStable,
 		PeerAlive: m.peerAlive, PeerSystole: m.peerSystole,
 		Epoch: m.epochs.latest(), Standby: m.phase.String(), Lease: m.lease, Why: m.why,
+		Legacy: m.legacy(), Fenced: m.fenced, AtMostOne: m.cfg.AtMostOne, Quorum: m.quorum,
+		Pings: m.pings, OtherPings: m.otherPings, ClearAt: m.due[timerSeize],
 	}
 }
 
@@ -261,6 +298,14 @@ func (m *Machine) fire() {
 			m.yield()
 		case timerStop:
 			m.goodbye()
+		case timerSeize:
+			if !m.peerAlive || m.gone {
+				m.seize(m.seizeWhy)
+			}
+		case timerLegacy:
+			m.notIntroduced()
+		case timerGiveUp:
+			m.giveUp()
 		}
 	}
 }
@@ -289,12 +334,12 @@ func (m *Machine) stable() bool {
 // settled: both nodes are stable and nothing is under way.
 func (m *Machine) settled() bool {
 	return m.state == stateStable && m.peerAlive && !m.gone && m.otherStable && !m.fresh && !m.stopping &&
-		m.phase == phaseIdle && len(m.ops) == 0 && m.lease != LeaseSuspended && !m.otherSuspended
+		m.phase == phaseIdle && len(m.ops) == 0 && m.lease != LeaseSuspended && !m.otherSuspended && !m.legacy()
 }
 
 // unowned are the classes that nobody holds though both nodes are settled.
 func (m *Machine) unowned() Class {
-	if !m.settled() {
+	if !m.settled() || !m.mayOwn() {
 		return None
 	}
 	return All &^ (m.held | m.otherHeld | m.failed)

@@ -43,6 +43,7 @@ type reportMsg struct {
 	// systole only
 	epochs    epochs // the sender's words
 	suspended bool
+	pings     int // -1: not said
 	n, re     uint64
 }
 
@@ -94,6 +95,14 @@ func parseReport(msg wire.Message) (reportMsg, error) {
 		}
 	}
 	_, r.suspended = msg.Get("suspended")
+	r.pings = -1
+	if _, ok := msg.Get("pings"); ok {
+		n, ok := msg.GetUint("pings", 16)
+		if !ok || n > maxPings {
+			return r, fmt.Errorf("field pings: want a hexadecimal number up to %x", maxPings)
+		}
+		r.pings = int(n)
+	}
 	return r, nil
 }
 
@@ -113,11 +122,14 @@ func (m *Machine) systole(info string, kv ...string) {
 		return
 	}
 	// Until a Release is done the address is still there.
-	held := m.held | m.releasing
+	held := m.held | m.answering()
 	msg := wire.New(typeSystole, "info", info, "rsc_hold", held.String(),
 		"epoch", m.epochs.String(), "isstable", digit(m.stable()))
 	if m.lease == LeaseSuspended {
 		msg.Set("suspended", "1")
+	}
+	if m.pings >= 0 {
+		msg.Set("pings", strconv.FormatInt(int64(m.pings), 16))
 	}
 	for i := 0; i < len(kv); i += 2 {
 		msg.Set(kv[i], kv[i+1])
@@ -137,15 +149,32 @@ func (m *Machine) hello() {
 
 // report sends a full resource report (section 9).
 func (m *Machine) report(info string) {
-	msg := wire.New("resource", "rsc_hold", m.held.String(), "rtype", "full", "isstable", digit(m.stable()))
+	if m.legacy() {
+		return
+	}
+	msg := wire.New("resource", "rsc_hold", (m.held | m.jammed()).String(), "rtype", "full", "isstable", digit(m.stable()))
 	if info != "" {
 		msg.Set("info", info)
 	}
 	m.send(msg)
 }
 
-func (m *Machine) askResources(c Class, info string) {
-	m.send(wire.New("ask_resources", "rsc_hold", c.String(), "info", info))
+func (m *Machine) askResources(c Class, info string, kv ...string) {
+	if m.legacy() {
+		return
+	}
+	msg := wire.New("ask_resources", "rsc_hold", c.String(), "info", info)
+	for i := 0; i < len(kv); i += 2 {
+		msg.Set(kv[i], kv[i+1])
+	}
+	m.send(msg)
+}
+
+// starting asks an old node for a report (section 9); a legacy one has none.
+func (m *Machine) starting() {
+	if !m.legacy() {
+		m.send(wire.New("starting"))
+	}
 }
 
 func digit(b bool) string {
@@ -179,6 +208,7 @@ func (m *Machine) message(msg wire.Message) {
 		m.outdate(msg)
 		return
 	}
+	m.speaks(msg)
 	var err error
 	switch msg.Type() {
 	case "starting":
@@ -200,6 +230,12 @@ func (m *Machine) message(msg wire.Message) {
 		}
 	case "shutdone":
 		m.peerShutdone(orderOf(msg))
+	case "ip-request":
+		err = m.peerRequests(msg)
+	case "ip-request-resp":
+		err = m.peerResponds(msg)
+	case typeNumPings, typeYouAreDead, typeAbortGiveUp:
+		err = m.peerPings(msg)
 	}
 	if err != nil {
 		m.warn("message %s from %s ignored: %v", msg.Type(), m.cfg.Peer, err)

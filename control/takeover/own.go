@@ -14,6 +14,10 @@ const (
 	forLose                    // the peer is the later owner
 	forCleanup                 // an Acquire failed
 	forStop                    // Shutdown
+	forQuorum                  // no quorum, or nobody to ask after a stall
+	forFence                   // the rest of what a fenced director held
+	forLegacy                  // a legacy node asked for its groups
+	forNothing                 // tried again behind the fence
 )
 
 // op is an operation under way.
@@ -24,6 +28,7 @@ type op struct {
 	class   Class
 	purpose purpose
 	why     string
+	tries   int // of a Release that failed
 }
 
 func (m *Machine) begin(o op) {
@@ -46,7 +51,13 @@ func (m *Machine) begin(o op) {
 
 // acquire makes us the owner of c: announced from now on, before the operation
 // is done (section 9).
+//
+// Without quorum, or behind the fence, nothing is acquired: who has the groups
+// then is another one's decision, or a later one of ours.
 func (m *Machine) acquire(c Class, p purpose, why string) {
+	if !m.mayOwn() {
+		return
+	}
 	m.seen++
 	m.epochs.set(c, m.seen)
 	m.held |= c
@@ -83,9 +94,7 @@ func (m *Machine) withdraw() {
 		m.emit(Withdraw{m.draining})
 		m.draining = None
 	}
-	if m.said {
-		m.stop()
-	}
+	m.maybeStop()
 }
 
 // live are the classes of o that no later operation has touched.
@@ -100,6 +109,10 @@ func (m *Machine) live(o op) Class {
 }
 
 func (m *Machine) done(d Done) {
+	if d.Op == m.fencing && d.Op != 0 {
+		m.fenceDone(d.Err)
+		return
+	}
 	o, ok := m.ops[d.Op]
 	if !ok {
 		m.warn("operation %d reported done, but is not under way", d.Op)
@@ -119,14 +132,12 @@ func (m *Machine) done(d Done) {
 		}
 	case d.Err != nil:
 		if live != None {
-			m.error("cannot release %s: %v; trying again in %v", live, d.Err, releaseRetry)
-			o.class = live
-			m.stuck = append(m.stuck, o)
-			m.set(timerRelease, releaseRetry)
+			m.releaseFailed(o, live, d.Err)
 		}
 	default:
 		m.releasing &^= live
 		m.released(o, live)
+		m.unfence()
 	}
 }
 
@@ -160,16 +171,24 @@ func (m *Machine) released(o op, live Class) {
 		if m.phase == phaseGiving && !m.handed {
 			m.handOver()
 		}
-	case forLose:
+	case forLose, forQuorum:
 		m.report("")
 		m.systole(infoHold)
+	case forFence:
+		m.report("")
+		if m.phase == phaseIdle {
+			m.offer()
+		}
+	case forLegacy:
+		m.answerRequests()
 	case forCleanup:
 		m.cleanedUp(live)
 	}
 	m.rearm()
-	if m.state == stateShutdown && m.releasing == None {
+	if m.state == stateShutdown && m.answering() == None {
 		m.sayShutdone()
 	}
+	m.maybeStop()
 }
 
 func (m *Machine) acquireFailed(o op, live Class, err error) {
@@ -207,11 +226,15 @@ func (m *Machine) offer() {
 	if m.failed == None {
 		return
 	}
-	if m.offered.IsZero() || m.now.Sub(m.offered) >= offerPause {
+	if m.fenced || m.offered.IsZero() || m.now.Sub(m.offered) >= offerPause {
 		if m.startStandby(m.failed) == nil {
 			m.offered = m.now
 			return
 		}
+	}
+	if m.fenced {
+		m.set(timerAcquire, releaseRetry) // to offer them again
+		return
 	}
 	m.warn("trying to acquire %s again in %v", m.failed, acquireRetry)
 	m.set(timerAcquire, acquireRetry)
@@ -225,6 +248,24 @@ func (m *Machine) retryAcquire() {
 	if m.phase != phaseIdle || m.lease == LeaseSuspended {
 		m.set(timerAcquire, acquireRetry)
 		return
+	}
+	if m.fenced {
+		m.offer()
+		return
+	}
+	if m.peerAlive && m.peerSystole && !m.gone && m.failed&Foreign != None {
+		// It may try at this very moment, too. The one that is preferred tries;
+		// if it cannot, it offers them to us.
+		if !m.settled() {
+			m.set(timerAcquire, acquireRetry)
+			return
+		}
+		m.failed &^= Foreign
+		m.report("") // it may think that we have them
+		m.systole(infoHold)
+		if m.failed == None {
+			return
+		}
 	}
 	m.acquire(m.failed, forRetry, "trying again")
 }

@@ -4,16 +4,23 @@ import "systole/hb/wire"
 
 // peer takes the news that the peer lives or died.
 func (m *Machine) peer(p Peer) {
+	if p.Deadtime > 0 {
+		m.peerDeadtime = p.Deadtime
+	}
 	if !p.Alive {
+		m.peerEnded = p.Ended
 		m.peerDead(p.Why)
 		return
 	}
+	m.peerJoining = p.Joining
 	if m.peerAlive && !p.Returned && !p.Restarted {
 		return
 	}
 	wasDead := !m.peerAlive
 	m.peerAlive, m.peerEver = true, true
 	m.clear(timerBelieve)
+	m.clear(timerSeize)
+	m.peerEnded, m.otherPings = false, -1
 	// Before anything is sent that tells the peer that we know it.
 	if m.lease != LeaseSuspended {
 		m.setLease(LeaseArmed)
@@ -33,6 +40,9 @@ func (m *Machine) peer(p Peer) {
 		return
 	}
 	m.set(timerReport, startWait)
+	if m.legacy() {
+		m.set(timerLegacy, introduceWait)
+	}
 	switch {
 	case m.lease == LeaseSuspended:
 		m.ask()
@@ -40,7 +50,7 @@ func (m *Machine) peer(p Peer) {
 		m.systole(infoClaim)
 	case p.Returned:
 		m.hello()
-		m.send(wire.New("starting")) // makes an old node report (section 9)
+		m.starting() // makes an old node report (section 9)
 	default:
 		m.hello()
 	}
@@ -53,6 +63,7 @@ func (m *Machine) newIncarnation() {
 	// Its death, though nobody had to declare it.
 	m.needsFailback = m.needsFailback || m.peerSystole && m.state == stateStable
 	m.peerSystole, m.peerReported, m.gone = false, false, false
+	m.peerReports, m.asked, m.owed = false, nil, nil
 	m.lastReport, m.lastSays, m.lastAsk, m.lastRefuse = order{}, order{}, order{}, order{}
 	m.otherHeld, m.otherStable, m.otherEpochs, m.otherSuspended = None, false, epochs{}, false
 	m.firstHello, m.greeted = 0, false
@@ -112,13 +123,17 @@ func (m *Machine) die(why string) {
 	if m.peerReported && m.otherHeld == None {
 		result = "unneeded"
 	}
-	for _, t := range []timer{timerStart, timerReport, timerStandby, timerClaim, timerBelieve, timerAcquire, timerFailback, timerOrphan, timerYield} {
+	for _, t := range []timer{timerStart, timerReport, timerStandby, timerClaim, timerBelieve, timerAcquire, timerFailback, timerOrphan, timerYield, timerLegacy, timerGiveUp} {
 		m.clear(t)
 	}
+	m.asked, m.owed = nil, nil
 	m.phase, m.failback = phaseIdle, false
-	m.fresh, m.contested, m.resuming = false, None, false
+	m.fresh, m.contested, m.resuming, m.failed = false, None, false, None
 	m.otherHeld, m.otherStable, m.otherSuspended = None, true, false
 	was := m.lease
+	if m.cfg.AtMostOne && was == LeaseSuspended {
+		m.unsure()
+	}
 	m.setLease(LeaseUnlimited)
 	if m.stopping {
 		m.goodbye()
@@ -128,8 +143,10 @@ func (m *Machine) die(why string) {
 	if was == LeaseSuspended && m.held != None {
 		m.emit(Announce{m.held})
 	}
-	if c := All &^ m.held; c != None {
-		m.acquire(c, forDeath, why)
+	m.doubt()
+	m.seize(why)
+	if m.draining != None && !m.running(timerWithdraw) {
+		m.set(timerWithdraw, m.cfg.DrainGrace) // the peer was taking, and we must wait
 	}
 	m.send(wire.New("stonith", "node", m.cfg.Peer, "result", result))
 	m.systole(infoHold) // it may live and hear us though we do not hear it
@@ -137,6 +154,9 @@ func (m *Machine) die(why string) {
 
 // machDown tells that the peer's groups were taken over; in our words.
 func (m *Machine) machDown() {
+	if m.legacy() {
+		return
+	}
 	m.send(wire.New("resource", "rsc_hold", Foreign.String(), "info", "mach_down"))
 }
 
@@ -144,13 +164,15 @@ func (m *Machine) machDown() {
 func (m *Machine) peerShutdone(o order) {
 	m.lastReport = o
 	m.otherHeld, m.otherStable, m.fresh, m.gone = None, true, false, true
+	m.peerEnded, m.asked, m.owed = true, nil, nil
 	m.heard()
 	if m.stopping || m.state == stateInit {
 		return
 	}
 	m.phase, m.failback = phaseIdle, false
-	m.clear(timerStandby)
-	m.clear(timerStart)
+	for _, t := range []timer{timerStandby, timerStart, timerLegacy, timerGiveUp} {
+		m.clear(t)
+	}
 	m.state, m.needsFailback = stateStable, true
 	if m.lease == LeaseSuspended {
 		m.resume(None)

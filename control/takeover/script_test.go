@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +21,7 @@ var update = flag.Bool("update", false, "rewrite the scripts in testdata with wh
 // and documentation. Lines that begin with "> " are commands, "#" comments;
 // everything else is what came out. "single" plays one machine, whose peer is
 // the script; "pair" plays two, on a network that takes 1 ms. Operations
-// succeed at once, unless "fail" says otherwise.
+// succeed at once, unless "fail", "jam" or "nofence" says otherwise.
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -73,10 +74,12 @@ type player struct {
 	cut      bool
 	old      bool // "systole" is not heard
 	fails    map[string]int
+	jams     map[string]int // releases that will fail
+	nofence  bool
 }
 
 func playScript(t *testing.T, text string) string {
-	p := &player{t: t, begin: time.Unix(1, 0), now: time.Unix(1, 0), machines: map[string]*Machine{}, fails: map[string]int{}}
+	p := &player{t: t, begin: time.Unix(1, 0), now: time.Unix(1, 0), machines: map[string]*Machine{}, fails: map[string]int{}, jams: map[string]int{}}
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
 		if command, ok := strings.CutPrefix(line, "> "); ok {
@@ -115,8 +118,12 @@ func (p *player) command(w []string) {
 			p.names = append(p.names, "node2")
 		}
 		for i, n := range []string{"node1", "node2"} {
-			p.machines[n] = New(Config{Node: n, Peer: []string{"node2", "node1"}[i], AutoFailback: auto})
+			peer := []string{"node2", "node1"}[i]
+			p.machines[n] = New(Config{Node: n, Peer: peer, AutoFailback: auto, Deadtime: 3 * time.Second,
+				Legacy: slices.Contains(w, "auto_failback=legacy"), Keys: []string{"vip-of-" + n}, PeerKeys: []string{"vip-of-" + peer},
+				AtMostOne: slices.Contains(w, "at-most-one")})
 		}
+		p.nofence = slices.Contains(w, "nofence")
 		p.old = slices.Contains(w, "old")
 		return
 	case "wait":
@@ -150,10 +157,25 @@ func (p *player) command(w []string) {
 			p.machines[n] = New(p.machines[n].cfg)
 		case "fail":
 			p.fails[n]++
+		case "jam":
+			count, err := strconv.Atoi(arg(2))
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			p.jams[n] = count
+		case "quorum":
+			p.step(n, Quorum{arg(2) == "yes"})
+		case "pings":
+			count, err := strconv.Atoi(arg(2))
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			p.step(n, Pings{count})
 		case "joined":
 			p.step(n, Joined{})
 		case "peer":
-			p.step(n, Peer{Alive: arg(2) != "dead", Returned: arg(2) == "returned", Restarted: arg(2) == "restarted", Why: "silent for 3s"})
+			p.step(n, Peer{Alive: arg(2) != "dead", Returned: arg(2) == "returned", Restarted: arg(2) == "restarted", Why: "silent for 3s",
+				Ended: slices.Contains(w, "ended"), Joining: slices.Contains(w, "joining")})
 		case "recv":
 			p.step(n, Message{Msg: parseMessage(p.t, w[2:])})
 		case "standby":
@@ -208,7 +230,18 @@ func (p *player) step(n string, in Input) {
 			}
 			defer p.step(n, Done{o.Op, err})
 		case Release:
-			defer p.step(n, Done{o.Op, nil})
+			var err error
+			if p.jams[n] > 0 {
+				p.jams[n]--
+				err = errors.New("device busy")
+			}
+			defer p.step(n, Done{o.Op, err})
+		case Fence:
+			var err error
+			if p.nofence {
+				err = errors.New("no data plane keeps a lease")
+			}
+			defer p.step(n, Done{o.Op, err})
 		}
 	}
 }
@@ -221,6 +254,8 @@ func (p *player) show(out Output) string {
 		return fmt.Sprintf("ACQUIRE %s planned=%v: %s", o.Class, o.Planned, o.Why)
 	case Release:
 		return fmt.Sprintf("RELEASE %s drain=%v: %s", o.Class, o.Drain, o.Why)
+	case Fence:
+		return "FENCE: " + o.Why
 	case Withdraw:
 		return "WITHDRAW " + o.Class.String()
 	case Announce:

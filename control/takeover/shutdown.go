@@ -35,14 +35,14 @@ func (m *Machine) goodbye() {
 	}
 	m.state = stateShutdown
 	m.phase = phaseIdle
-	for _, t := range []timer{timerStart, timerReport, timerStandby, timerFailback, timerClaim, timerBelieve, timerAcquire, timerOrphan, timerYield, timerStop} {
+	for _, t := range []timer{timerStart, timerReport, timerStandby, timerFailback, timerClaim, timerBelieve, timerAcquire, timerOrphan, timerYield, timerStop, timerSeize, timerLegacy, timerGiveUp} {
 		m.clear(t)
 	}
 	if m.held != None {
 		m.release(m.held, m.peerAlive, forStop, "shutting down")
 	}
 	m.report("shutdown")
-	if m.releasing == None {
+	if m.answering() == None {
 		m.sayShutdone()
 	}
 }
@@ -53,6 +53,7 @@ func (m *Machine) sayShutdone() {
 		return
 	}
 	m.said = true
+	m.answerRequests()
 	m.send(wire.New("shutdone", "st", "dead"))
 	if m.draining != None && m.peerAlive {
 		m.set(timerWithdraw, m.cfg.DrainGrace)
@@ -72,6 +73,14 @@ func (m *Machine) stopNow() {
 		m.send(wire.New("shutdone", "st", "dead"))
 	}
 	m.stop()
+}
+
+// maybeStop: all is said and nothing is left. Behind the fence we stay until
+// every address is gone: without us it would fall some day.
+func (m *Machine) maybeStop() {
+	if m.said && !m.stopped && m.draining == None && m.releasing == None {
+		m.stop()
+	}
 }
 
 func (m *Machine) stop() {

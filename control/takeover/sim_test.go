@@ -77,6 +77,7 @@ type node struct {
 	joined      bool
 	stopping    bool
 	started     time.Time
+	joining     bool // the peer's status, as heard
 	wakeEarly   bool // after a stall the timers run before the socket is read
 
 	// heartbeat
@@ -92,8 +93,12 @@ type node struct {
 	// data plane: class as the machine names it
 	roles [2]role
 	since [2]time.Time // draining
+	stuck [2]bool      // the address could not be removed
 	mode  LeaseMode
 	until time.Time
+	// quorum: what is true, and how often it has changed
+	quorum bool
+	told   int
 	// beats sent that have not arrived
 	missing map[int]time.Time
 	beats   int
@@ -121,6 +126,13 @@ type sim struct {
 	failed     string
 	repaired   bool // no Acquire fails any more
 	acquireErr float64
+	releaseErr float64
+	fenceless  bool // no data plane keeps a lease
+	legacy     bool // auto_failback legacy
+	pinged     bool // there are ping nodes
+	atMostOne  bool
+	holder     *node // who has the quorum while the two are not in contact
+	contact    bool
 }
 
 func newSim(t testing.TB, seed uint64) *sim {
@@ -182,13 +194,18 @@ func (n *node) start() {
 	n.seq = 0
 	n.up, n.stalled, n.joined, n.stopping, n.asked = true, false, false, false, false
 	n.inbox = nil
-	n.m = New(Config{Node: n.name, Peer: n.peer.name, AutoFailback: true, Keepalive: keepalive, DrainGrace: grace})
+	n.m = New(Config{Node: n.name, Peer: n.peer.name, AutoFailback: true, Keepalive: keepalive, DrainGrace: grace,
+		Legacy: s.legacy, Keys: []string{n.name}, PeerKeys: []string{n.peer.name}, AtMostOne: s.atMostOne, Deadtime: deadtime})
 	n.peerGen, n.peerUp, n.peerDead = 0, false, false
 	n.peerSeen, n.started = s.now, s.now
-	n.roles, n.mode = [2]role{}, LeaseNone
+	n.roles, n.mode, n.stuck = [2]role{}, LeaseNone, [2]bool{}
+	n.quorum, n.joining = false, false
 	n.missing = map[int]time.Time{}
 	n.tickSet = time.Time{}
 	s.disturb("start", n)
+	if s.pinged {
+		n.step(Pings{2})
+	}
 	n.beat(n.life)
 	n.liveness(n.life)
 }
@@ -197,7 +214,7 @@ func (n *node) start() {
 func (n *node) crash() {
 	n.life++
 	n.up, n.stalled = false, false
-	n.roles, n.mode = [2]role{}, LeaseNone
+	n.roles, n.mode, n.stuck = [2]role{}, LeaseNone, [2]bool{}
 	n.s.disturb("crash", n)
 }
 
@@ -278,10 +295,11 @@ func (n *node) hear(gen uint64) {
 	if gen < n.peerGen {
 		return
 	}
-	p := Peer{Alive: true, Why: "beat"}
+	p := Peer{Alive: true, Why: "beat", Deadtime: deadtime, Joining: !n.peer.joined}
 	p.Restarted = n.peerGen != 0 && gen > n.peerGen
 	p.Returned = n.peerDead && gen == n.peerGen
-	news := !n.peerUp || p.Restarted || p.Returned
+	news := !n.peerUp || p.Restarted || p.Returned || p.Joining != n.joining
+	n.joining = p.Joining
 	n.peerGen, n.peerSeen, n.peerUp, n.peerDead = gen, s.now, true, false
 	life := n.life
 	s.after(deadtime, func() { n.process(life, n.checkPeer) })
@@ -331,7 +349,7 @@ func (n *node) checkPeer() {
 	}
 	n.peerUp, n.peerDead = false, true
 	s.excuse(n)
-	n.step(Peer{Why: "silent"})
+	n.step(Peer{Why: "silent", Deadtime: deadtime, Ended: !n.peer.up && s.rnd.IntN(2) == 0})
 	n.join()
 }
 
@@ -391,8 +409,16 @@ func (n *node) step(in Input) {
 
 func (n *node) setRoles(c Class, r role) {
 	for i := range n.roles {
-		if c&(1<<i) != 0 {
+		if c&(1<<i) != 0 && n.roles[i] != r {
 			n.roles[i], n.since[i] = r, n.s.now
+		}
+	}
+}
+
+func (n *node) setStuck(c Class, on bool) {
+	for i := range n.stuck {
+		if c&(1<<i) != 0 {
+			n.stuck[i] = on
 		}
 	}
 }
@@ -438,20 +464,34 @@ func (n *node) perform(out Output) {
 				return errors.New("no such device")
 			}
 			n.setRoles(o.Class, active)
+			n.setStuck(o.Class, false) // it is ours again
 			return nil
 		})
 	case Release:
+		bad := s.rnd.Float64() < s.releaseErr && !s.repaired
 		op(o.Op, func() error {
 			if n.setRoles(o.Class, standby); o.Drain {
 				n.setRoles(o.Class, draining)
 			}
+			n.setStuck(o.Class, bad)
+			if bad {
+				return errors.New("device busy")
+			}
+			return nil
+		})
+	case Fence:
+		op(o.Op, func() error {
+			if s.fenceless {
+				return errors.New("no plane keeps a lease")
+			}
+			n.mode = LeaseFenced
 			return nil
 		})
 	case Withdraw:
 		for i, r := range n.roles {
 			if o.Class&(1<<i) != 0 && r == draining {
 				n.roles[i] = standby
-				if n.peerUp && s.now.Sub(n.since[i]) < grace {
+				if n.peerUp && s.now.Sub(n.since[i]) < grace && !s.atMostOne && s.releaseErr == 0 {
 					s.fail("%s withdraws after %v of draining", n.name, s.now.Sub(n.since[i]))
 				}
 			}
@@ -507,7 +547,14 @@ func (n *node) leased() bool {
 // class i of node1: 0 its own groups, 1 those of node2.
 func (n *node) role(i int) role { return n.roles[i^n.id] }
 
-func (n *node) serves(i int) bool   { return n.up && n.leased() && n.role(i) == active }
+func (n *node) serves(i int) bool { return n.up && n.leased() && n.role(i) == active }
+
+// answers: it serves, or its kernel has the address and its data plane lets
+// requests for it pass.
+func (n *node) answers(i int) bool {
+	return n.serves(i) || n.up && n.leased() && n.stuck[i^n.id]
+}
+
 func (n *node) forwards(i int) bool { return n.up && n.leased() && n.role(i) != standby }
 
 // check holds every state against the promises:
@@ -535,12 +582,19 @@ func (s *sim) check() {
 	if s.mixed {
 		allowed = 3 * time.Second
 	}
+	s.decideQuorum()
 	for i := range 2 {
 		a, b := s.nd[0].serves(i), s.nd[1].serves(i)
+		if s.nd[0].answers(i) && s.nd[1].answers(i) && s.atMostOne {
+			s.fail("at most one, but two owners of the groups of node%d", i+1)
+		}
+		if s.releaseErr > 0 {
+			a, b = s.nd[0].answers(i), s.nd[1].answers(i)
+		}
 		if a && b && s.now.Sub(s.parted) > allowed && s.now.Sub(s.falseDeath) > allowed {
 			s.fail("two owners of the groups of node%d", i+1)
 		}
-		if a || b || !somebody || s.acquireErr > 0 {
+		if a || b || !somebody || s.acquireErr > 0 || s.releaseErr > 0 || s.atMostOne {
 			s.unowned[i] = s.now
 		}
 		limit := deadtime + slack
@@ -550,7 +604,7 @@ func (s *sim) check() {
 		if since := s.unowned[i]; s.now.Sub(since) > limit && s.now.Sub(s.disturbed) > limit {
 			s.fail("no owner of the groups of node%d for %v", i+1, s.now.Sub(since))
 		}
-		if s.now.Sub(s.disturbed) > initdead+2*time.Second && s.acquireErr == 0 && somebody &&
+		if s.now.Sub(s.disturbed) > initdead+2*time.Second && s.acquireErr+s.releaseErr == 0 && somebody && !s.atMostOne &&
 			!s.nd[0].forwards(i) && !s.nd[1].forwards(i) && !s.mixed {
 			s.fail("no forwarder for the groups of node%d in a hand-over", i+1)
 		}
@@ -571,6 +625,9 @@ func (s *sim) atRest(preferred bool) {
 			s.fail("at rest: node%d does not have its own groups though auto_failback is on", i+1)
 		}
 		o := 1 - i
+		if s.legacy && s.mixed {
+			continue // nobody says what it holds
+		}
 		if v[i].State != "stable" || v[i].Standby != "idle" || v[i].Lease != LeaseArmed || v[i].Held != v[i].Active ||
 			v[i].Draining != None || v[i].OtherHeld != v[o].Held || !v[i].OtherStable {
 			s.fail("at rest: node%d is %+v", i+1, v[i])
@@ -621,6 +678,13 @@ func (s *sim) troubles(span time.Duration, kinds []string, count int) (byHand bo
 				}
 				s.disturb(kind, n)
 				s.after(length, func() { s.heal() })
+			case "ping":
+				life := n.life
+				n.process(life, func() { n.step(Pings{s.rnd.IntN(2)}) })
+				s.after(length, func() { n.process(life, func() { n.step(Pings{2}) }) })
+			case "tiebreak":
+				s.holder = [...]*node{nil, n, n, n.peer}[s.rnd.IntN(4)]
+				s.disturb("tie-breaker moves", s.holder)
 			case "standby":
 				n.process(n.life, func() { n.step(Standby{class}) })
 			case "takeover":
@@ -665,8 +729,11 @@ func simulate(t testing.TB, seed uint64, logs bool, setup func(s *sim) (kinds []
 	s.run(begin + span)
 	s.repaired = true // as the network is
 	settled := begin + span + 12*time.Second
-	if s.acquireErr > 0 {
+	if s.acquireErr+s.releaseErr > 0 {
 		settled += offerPause + askedWait // what failed is offered to the peer again
+	}
+	if s.pinged {
+		settled += 8 * dampFirst // for three times of giving up
 	}
 	s.run(settled)
 	before := s.messages
@@ -674,7 +741,7 @@ func simulate(t testing.TB, seed uint64, logs bool, setup func(s *sim) (kinds []
 	if s.failed == "" && s.messages != before {
 		s.fail("%d messages in 2 s of rest", s.messages-before)
 	}
-	s.atRest(!byHand && s.acquireErr == 0)
+	s.atRest(!byHand && s.acquireErr+s.releaseErr == 0)
 	return s
 }
 

@@ -13,10 +13,14 @@ func (m *Machine) ready() error {
 	switch {
 	case m.state == stateShutdown:
 		return ErrStopping
+	case m.cfg.AtMostOne && !m.quorum:
+		return ErrNoQuorum
 	case m.state != stateStable || m.fresh:
 		return ErrNotStable
 	case !m.peerAlive || m.gone:
 		return ErrNoPeer
+	case m.legacy():
+		return ErrLegacy
 	case !m.otherStable:
 		return ErrPeerNotStable
 	case m.phase != phaseIdle:
@@ -51,6 +55,8 @@ func (m *Machine) orderTakeover(c Class) {
 	switch {
 	case m.stopping:
 		err = ErrStopping
+	case m.fenced:
+		err = ErrFenced
 	case err == nil && c&^m.held == None:
 		err = fmt.Errorf("%w: this director holds %s already", ErrNothing, m.held)
 	}
@@ -62,13 +68,13 @@ func (m *Machine) orderTakeover(c Class) {
 }
 
 // startStandby begins to hand c over (section 10, X).
-func (m *Machine) startStandby(c Class) error {
+func (m *Machine) startStandby(c Class, kv ...string) error {
 	if err := m.ready(); err != nil {
 		return err
 	}
 	m.phase, m.class, m.given, m.handed = phaseAsked, c, None, false
 	m.set(timerStandby, askedWait)
-	m.askResources(c, "me")
+	m.askResources(c, "me", kv...)
 	return nil
 }
 
@@ -92,7 +98,8 @@ func (m *Machine) peerAsks(msg wire.Message) error {
 	}
 	switch {
 	case info == "me":
-		m.promise(c.Inverse())
+		from, _ := msg.Get("from_id")
+		m.promise(c.Inverse(), from == ipfailID)
 	case info == "other" && m.phase == phaseAsked && c == m.class:
 		m.give()
 	case info == "done" && m.phase == phasePromised && c.Inverse() == m.class:
@@ -116,14 +123,18 @@ func (m *Machine) peerAsks(msg wire.Message) error {
 	return nil
 }
 
-// promise answers "me" (section 10, Y); c in our words.
-func (m *Machine) promise(c Class) {
+// promise answers "me" (section 10, Y); c in our words. givenUp: the peer has
+// lost its ping nodes.
+func (m *Machine) promise(c Class, givenUp bool) {
 	if m.phase == phasePromised && m.peerSystole {
 		m.cancelStandby(false, m.cfg.Peer+" begins anew")
 	}
 	err := m.ready()
-	if m.stopping {
+	switch {
+	case m.stopping:
 		err = ErrStopping
+	case m.fenced:
+		err = ErrFenced
 	}
 	if err != nil {
 		m.warn("%s wants to hand over %s, ignored: %v", m.cfg.Peer, c.Inverse(), err)
@@ -132,6 +143,9 @@ func (m *Machine) promise(c Class) {
 			m.hello() // it thinks it is, since it asks: let it say so
 		}
 		return
+	}
+	if givenUp {
+		m.peerGivesUp()
 	}
 	m.phase, m.class, m.given = phasePromised, c, None
 	m.set(timerStandby, m.patience(askedWait))
@@ -245,7 +259,7 @@ func (m *Machine) standbyOverdue() {
 
 // tryFailback gives the peer its groups back after its death (section 9).
 func (m *Machine) tryFailback() {
-	if !m.cfg.AutoFailback || !m.needsFailback || m.running(timerFailback) || m.stopping ||
+	if !m.cfg.AutoFailback || !m.needsFailback || m.running(timerFailback) || m.stopping || m.peerWorse || m.fenced ||
 		m.held&Foreign == None || len(m.ops) > 0 || m.ready() != nil {
 		return
 	}

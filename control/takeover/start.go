@@ -10,14 +10,17 @@ func (m *Machine) joined() {
 	m.state = stateStarting
 	m.peerReported = false // what was said to us before may be outdated
 	if !m.peerAlive {
-		m.send(wire.New("starting"))
+		m.starting()
 		m.die("alone: " + m.cfg.Peer + " was not heard")
 		return
 	}
 	m.setLease(LeaseArmed)
 	m.hello()
-	m.send(wire.New("starting"))
+	m.starting()
 	m.set(timerReport, startWait)
+	if m.legacy() {
+		m.startLegacy()
+	}
 }
 
 // peerStarting answers "starting" with a report (section 9).
@@ -90,6 +93,9 @@ func (m *Machine) setOtherStable(on bool) {
 	m.otherStable = on
 	if on && !was && m.state != stateInit {
 		m.report("")
+		if m.otherPings < 0 {
+			m.askPings()
+		}
 	}
 }
 
@@ -128,12 +134,12 @@ func (m *Machine) becomeStable() {
 
 // reportOverdue: an alive peer has said nothing for ten seconds.
 func (m *Machine) reportOverdue() {
-	if !m.peerAlive || m.stopping || m.state == stateStable && m.peerSystole {
+	if !m.peerAlive || m.stopping || m.legacy() || m.state == stateStable && m.peerSystole {
 		return
 	}
-	m.warn("%s does not say what it holds, asking again: an old heartbeat needs auto_failback on or off, legacy is not spoken", m.cfg.Peer)
+	m.warn("%s does not say what it holds, asking again: if it is an old heartbeat with auto_failback legacy, write cluster.auto_failback: legacy here, too", m.cfg.Peer)
 	m.hello()
-	m.send(wire.New("starting"))
+	m.starting()
 	m.otherStable = false
 	m.set(timerReport, startWait)
 }

@@ -109,33 +109,6 @@ func TestOrderOfOutputs(t *testing.T) {
 	}
 }
 
-// A release that fails is tried again; the hand-over waits for it.
-func TestReleaseFails(t *testing.T) {
-	now := time.Unix(1, 0)
-	m := New(Config{Node: "node1", Peer: "node2"})
-	m.Step(now, Peer{Alive: true})
-	m.Step(now, Joined{})
-	m.Step(now, Message{Msg: wire.New("resource", "rsc_hold", "local", "rtype", "full", "isstable", "1")})
-	m.Step(now, Done{Op: 1})
-	m.Step(now, Standby{Local})
-	m.Step(now, Message{Msg: wire.New("ask_resources", "rsc_hold", "local", "info", "other")})
-	for range 3 {
-		for _, out := range m.Step(now, Done{Op: m.lastOp, Err: errors.New("busy")}) {
-			if _, ok := out.(Send); ok {
-				t.Fatalf("the hand-over went on: %v", out)
-			}
-		}
-		now = m.Deadline()
-		if out := m.Step(now, Tick{}); len(out) != 1 {
-			t.Fatalf("not tried again: %v", out)
-		}
-	}
-	out := m.Step(now, Done{Op: m.lastOp})
-	if s, ok := out[0].(Send); !ok || s.Msg.String() != "t=ask_resources rsc_hold=local info=done" {
-		t.Errorf("released at last: %v", out)
-	}
-}
-
 // step feeds whatever comes and checks what must hold after any input.
 func stepAnyhow(t interface{ Fatalf(string, ...any) }, m *Machine, now time.Time, in Input) (ops []Done) {
 	for _, out := range m.Step(now, in) {
@@ -145,8 +118,17 @@ func stepAnyhow(t interface{ Fatalf(string, ...any) }, m *Machine, now time.Time
 				t.Fatalf("%T%+v acquires %d", in, in, o.Class)
 			}
 			ops = append(ops, Done{Op: o.Op})
+			if v := m.View(); v.AtMostOne && !v.Quorum {
+				t.Fatalf("%T%+v acquires %s without quorum", in, in, o.Class)
+			}
 		case Release:
 			ops = append(ops, Done{Op: o.Op})
+		case Fence:
+			ops = append(ops, Done{Op: o.Op})
+		case Lease:
+			if v := m.View(); v.AtMostOne && (o.Mode == LeaseUnlimited || o.Mode == LeaseArmed && !v.Quorum) {
+				t.Fatalf("%T%+v grants %s: %+v", in, in, o.Mode, v)
+			}
 		case Send:
 			if o.Msg.Type() == "" {
 				t.Fatalf("%T%+v sends a message without a type", in, in)
@@ -169,7 +151,9 @@ func TestAnything(t *testing.T) {
 	words := []string{"none", "local", "foreign", "all", "some"}
 	rapid.Check(t, func(t *rapid.T) {
 		now := time.Unix(1, 0)
-		m := New(Config{Node: "node1", Peer: "node2", AutoFailback: rapid.Bool().Draw(t, "auto_failback")})
+		atMostOne := rapid.Bool().Draw(t, "at_most_one")
+		m := New(Config{Node: "node1", Peer: "node2", AutoFailback: rapid.Bool().Draw(t, "auto_failback"), AtMostOne: atMostOne,
+			Legacy: rapid.Bool().Draw(t, "legacy"), Keys: []string{"192.168.145.101"}, PeerKeys: []string{"192.168.145.102"}})
 		var ops []Done
 		pick := func(name string, from ...string) string { return rapid.SampledFrom(from).Draw(t, name) }
 		for range rapid.IntRange(1, 60).Draw(t, "inputs") {
@@ -177,7 +161,7 @@ func TestAnything(t *testing.T) {
 			word := pick("word", words...)
 			class := Class(rapid.IntRange(0, 3).Draw(t, "class"))
 			var in Input
-			switch rapid.IntRange(0, 12).Draw(t, "kind") {
+			switch rapid.IntRange(0, 16).Draw(t, "kind") {
 			case 0:
 				in = Joined{}
 			case 1:
@@ -201,6 +185,15 @@ func TestAnything(t *testing.T) {
 				in = Takeover{class}
 			case 12:
 				in = LeaseLapsed{}
+			case 13:
+				in = Quorum{rapid.Bool().Draw(t, "quorum")}
+			case 14:
+				in = Pings{rapid.IntRange(-1, 3).Draw(t, "pings")}
+			case 15:
+				in = Message{Msg: wire.New(pick("type", "ip-request", "ip-request-resp"), "dest", "node1",
+					"ipaddr", pick("ipaddr", "192.168.145.101", "IPaddr2::192.168.145.102/24/eth0", "web"), "weown", "yes", "ok", pick("ok", "OK", "no"))}
+			case 16:
+				in = Message{Msg: wire.New(pick("type", "num_ping_nodes", "you_are_dead", "abort_giveup"), "dest", "node1", "num_ping", pick("num_ping", "0", "2", "x"))}
 			}
 			ops = append(ops, stepAnyhow(t, m, now, in)...)
 			if rapid.Bool().Draw(t, "done") && len(ops) > 0 {
@@ -215,6 +208,7 @@ func TestAnything(t *testing.T) {
 			return
 		}
 		ops = append(ops, stepAnyhow(t, m, now, Peer{})...)
+		ops = append(ops, stepAnyhow(t, m, now, Quorum{Have: true})...)
 		for i := 0; len(ops) > 0 || !m.Deadline().IsZero(); i++ {
 			if i > 1000 {
 				t.Fatalf("never comes to rest: %+v", m.View())
@@ -227,7 +221,11 @@ func TestAnything(t *testing.T) {
 			}
 			ops = append(ops, stepAnyhow(t, m, now, in)...)
 		}
-		if v := m.View(); v.Active != All || v.Lease != LeaseUnlimited {
+		want := LeaseUnlimited
+		if atMostOne {
+			want = LeaseArmed
+		}
+		if v := m.View(); v.Active != All || v.Lease != want || v.Fenced {
 			t.Fatalf("alone, all done: %+v", v)
 		}
 	})
