@@ -283,9 +283,11 @@ const drainGrace = time.Second
 
 func takeoverConfig(c *config.Config) takeover.Config {
 	t := takeover.Config{
-		Node: c.Node, AutoFailback: c.Cluster.AutoFailback,
-		Keepalive: c.Cluster.Keepalive, DrainGrace: drainGrace,
+		Node: c.Node, AutoFailback: c.Cluster.AutoFailback, Legacy: c.Cluster.Legacy,
+		AtMostOne: c.Cluster.Partition == config.AtMostOne,
+		Keepalive: c.Cluster.Keepalive, Deadtime: c.Cluster.Deadtime, DrainGrace: drainGrace,
 	}
+	t.Keys, t.PeerKeys = groupKeys(c)
 	for _, ck := range checkTargets(c) {
 		t.FailbackDelay = max(t.FailbackDelay, ck.Interval+ck.Timeout)
 	}

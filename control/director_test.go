@@ -36,6 +36,8 @@ type world struct {
 
 	leaseless bool
 	addErr    error // of Add
+	delErr    error // of Del
+	granted   time.Duration
 	here      map[netip.Addr]bool
 	sent      []string
 
@@ -64,7 +66,7 @@ func (w *world) take() string {
 
 // plane
 
-func (w *world) Info() dataplane.Info { return dataplane.Info{Name: "fake", Lease: !w.leaseless} }
+func (w *world) Info() dataplane.Info { return dataplane.Info{Name: "fake", Interface: "eth0", Lease: !w.leaseless} }
 func (w *world) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -79,7 +81,12 @@ func (w *world) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 	w.table = s
 	return 1, nil
 }
-func (w *world) Renew(time.Duration) error { return nil }
+func (w *world) Renew(d time.Duration) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.granted = d
+	return nil
+}
 func (w *world) Stats() (dataplane.Stats, error) {
 	return dataplane.Stats{Flows: 7, Services: map[dataplane.ServiceKey]dataplane.Counters{http80: {Packets: 3}}}, nil
 }
@@ -125,7 +132,14 @@ func (w *world) Add(a vip.Addr) error {
 	w.here[a.IP] = true
 	return nil
 }
-func (w *world) Del(a vip.Addr) error             { w.note("del %s", a.IP); delete(w.here, a.IP); return nil }
+func (w *world) Del(a vip.Addr) error {
+	if w.delErr != nil {
+		return w.delErr
+	}
+	w.note("del %s", a.IP)
+	delete(w.here, a.IP)
+	return nil
+}
 func (w *world) Present(a vip.Addr) (bool, error) { return w.here[a.IP], nil }
 func (w *world) Announce(a vip.Addr)              { w.note("announce %s", a.IP) }
 

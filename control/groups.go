@@ -27,7 +27,7 @@ func (d *Director) heartbeat(ev hb.Event) {
 		// its first status; it must not be taken for absent.
 		for _, p := range d.Cluster.View().Peers {
 			if p.Heard && p.Status != hb.Dead {
-				d.step(takeover.Peer{Alive: true, Why: "heard"})
+				d.step(takeover.Peer{Alive: true, Joining: p.Status == hb.Up, Deadtime: p.Deadtime, Why: "heard"})
 			}
 		}
 		d.step(takeover.Joined{})
@@ -55,7 +55,11 @@ func (d *Director) nodeChanged(e hb.NodeChanged) {
 		d.secondChance()
 	}
 	d.event("cluster", level, "%s", e)
-	d.step(takeover.Peer{Alive: e.To != hb.Dead, Returned: e.Returned, Restarted: e.Restarted, Why: e.Why})
+	p := takeover.Peer{Alive: e.To != hb.Dead, Returned: e.Returned, Restarted: e.Restarted, Joining: e.To == hb.Up, Why: e.Why}
+	if v, ok := d.Cluster.View().Peer(e.Node); ok {
+		p.Deadtime = v.Deadtime
+	}
+	d.step(p)
 }
 
 func (d *Director) linkChanged(e hb.LinkChanged) {
@@ -85,6 +89,8 @@ func (d *Director) step(in takeover.Input) error {
 			case takeover.Release:
 				err := d.release(o)
 				queue = append(queue, takeover.Done{Op: o.Op, Err: err})
+			case takeover.Fence:
+				queue = append(queue, takeover.Done{Op: o.Op, Err: d.fence()})
 			default:
 				d.perform(out)
 			}

@@ -44,11 +44,14 @@ const (
 	// LeaseSuspended: it ended while we were stalled; a peer may have taken
 	// over, so it is not renewed before that is known.
 	LeaseSuspended
+	// LeaseFenced: ended for good, because an address could not be removed. As
+	// with LeaseSuspended beats go on: the peer must not take us for dead.
+	LeaseFenced
 )
 
 // String is the mode's word in status and log.
 func (m LeaseMode) String() string {
-	return [...]string{"ended", "armed", "unlimited", "suspended"}[m]
+	return [...]string{"ended", "armed", "unlimited", "suspended", "fenced"}[m]
 }
 
 // NewLease returns an ended lease for a director that announces the given dead
@@ -86,7 +89,7 @@ func (l *Lease) Set(now time.Time, m LeaseMode) error {
 		}
 	case LeaseUnlimited:
 		l.err = l.grant(dataplane.Unlimited)
-	case LeaseEnded:
+	case LeaseEnded, LeaseFenced:
 		l.err = l.grant(0)
 	case LeaseSuspended: // it has ended by itself
 	}

@@ -75,6 +75,8 @@ func (d *Director) adopt(next *config.Config, keys wire.Keys) error {
 		}
 	}
 	d.takeover.SetAutoFailback(next.Cluster.AutoFailback)
+	d.takeover.SetLegacy(next.Cluster.Legacy)
+	d.takeover.SetKeys(groupKeys(next))
 	return d.step(takeover.Tick{}) // it may have something to do now
 }
 

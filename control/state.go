@@ -23,7 +23,7 @@ type State struct {
 
 	Role     string        `json:"role"`  // "active", "standby"
 	Holds    string        `json:"holds"` // heartbeat's word: "none", "local", "foreign", "all"
-	Lease    string        `json:"lease"` // "armed", "unlimited", "suspended", "ended"; "none": no plane keeps one
+	Lease    string        `json:"lease"` // "armed", "unlimited", "suspended", "fenced", "ended"; "none": no plane keeps one
 	Takeover TakeoverState `json:"takeover"`
 
 	Nodes    []NodeState    `json:"nodes"`
@@ -51,6 +51,14 @@ type TakeoverState struct {
 	Epoch        uint64 `json:"epoch"`
 	Standby      string `json:"standby"` // hand-over: "idle", or its phase: "asked", "giving", "promised", "taking"
 	AutoFailback bool   `json:"auto_failback"`
+
+	Legacy    bool          `json:"legacy"`      // the peer is spoken to as auto_failback legacy has it
+	Fenced    bool          `json:"fenced"`      // an address could not be removed: we answer for nothing
+	AtMostOne bool          `json:"at_most_one"` // nothing is owned without quorum
+	Quorum    bool          `json:"quorum"`      // means nothing unless AtMostOne
+	Waits     time.Duration `json:"waits_ns"`    // until a dead peer's groups may be taken; 0: nothing waits
+	Pings     int           `json:"pings"`       // ping nodes alive; -1: none configured
+	PeerPings int           `json:"peer_pings"`  // at the peer; -1: not known
 }
 
 // NodeState is one director as heartbeat sees it.

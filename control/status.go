@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"systole/control/config"
 	"systole/control/takeover"
@@ -63,12 +64,17 @@ func (d *Director) state() *State {
 			State: view.State, PeerHolds: view.OtherHeld.String(), PeerStable: view.OtherStable,
 			PeerSystole: view.PeerSystole, Epoch: view.Epoch, Standby: view.Standby,
 			AutoFailback: d.cfg.Cluster.AutoFailback,
+			Legacy:       view.Legacy && view.PeerAlive, Fenced: view.Fenced,
+			AtMostOne: view.AtMostOne, Quorum: view.Quorum, Pings: view.Pings, PeerPings: view.OtherPings,
 		},
 		Planes: append(slices.Clone(d.planes), d.Absent...),
 		Config: d.conf, Flows: -1, Events: slices.Clone(d.events.ring), Problems: []string{},
 	}
 	if !slices.ContainsFunc(d.planes, func(p PlaneState) bool { return p.Lease }) {
 		s.Lease = noLease
+	}
+	if !view.ClearAt.IsZero() {
+		s.Takeover.Waits = max(0, view.ClearAt.Sub(s.At))
 	}
 	s.Nodes = d.nodeStates()
 	for i := range d.cfg.Groups {
@@ -198,6 +204,17 @@ func (s *State) judge(leaseErr error) {
 	}
 	if s.Lease == LeaseSuspended.String() {
 		add(true, "the lease ended while the daemon was stalled; asking the peer who owns what")
+	}
+	switch t := s.Takeover; {
+	case t.Fenced:
+		add(true, "fenced: an address could not be removed, so this director answers for none; remove it by hand (ip address del); the events name it")
+	case t.AtMostOne && !t.Quorum:
+		add(true, "no quorum, so nothing is owned (cluster.partition is at-most-one): repair the way to the other director or to the tie-breaker")
+	case t.Waits > 0:
+		add(true, "the peer is dead; its groups are taken in %v, when its lease has surely ended (cluster.partition is at-most-one)", t.Waits.Round(time.Millisecond))
+	}
+	if t := s.Takeover; t.Pings >= 0 && t.PeerPings > t.Pings {
+		add(false, "the peer sees %d ping nodes, this director %d: it has the groups, or gets them", t.PeerPings, t.Pings)
 	}
 	for _, svc := range s.Services {
 		switch svc.State {

@@ -25,7 +25,7 @@ func sample() *control.State {
 			"link ucast eth1 to node2 is dead",
 		},
 		Role: "active", Holds: "local", Lease: "armed",
-		Takeover: control.TakeoverState{State: "stable", Standby: "idle", PeerSystole: true, AutoFailback: true},
+		Takeover: control.TakeoverState{State: "stable", Standby: "idle", PeerSystole: true, AutoFailback: true, Pings: -1, PeerPings: -1},
 		Nodes: []control.NodeState{
 			{Name: "node1", Self: true, Status: "active", LastBeat: -1},
 			{Name: "node2", Status: "active", LastBeat: 43 * time.Millisecond, Links: []control.LinkState{
@@ -125,6 +125,22 @@ func TestExitCodes(t *testing.T) {
 	} {
 		if got := exit(tt.err); got != tt.want {
 			t.Errorf("%v: exit %d, want %d", tt.err, got, tt.want)
+		}
+	}
+}
+
+func TestOwnershipInWords(t *testing.T) {
+	for _, tt := range []struct {
+		t    control.TakeoverState
+		want string
+	}{
+		{control.TakeoverState{Pings: -1, PeerPings: -1}, ""},
+		{control.TakeoverState{Pings: -1, Legacy: true}, ", the peer is spoken to as legacy"},
+		{control.TakeoverState{Pings: -1, AtMostOne: true}, ", at most one: no quorum"},
+		{control.TakeoverState{Pings: 2, PeerPings: 1, AtMostOne: true, Quorum: true}, ", at most one: quorum, ping nodes 2 (the peer 1)"},
+	} {
+		if got := ownership(tt.t); got != tt.want {
+			t.Errorf("%+v: %q, want %q", tt.t, got, tt.want)
 		}
 	}
 }

@@ -71,8 +71,8 @@ func writeStatus(w io.Writer, s *control.State) error {
 	for _, p := range s.Problems {
 		fmt.Fprintf(w, "  ! %s\n", p)
 	}
-	fmt.Fprintf(w, "systole %s, up %v; ownership %s, auto failback %s, lease %s\n\n",
-		s.Version, s.At.Sub(s.Started).Round(time.Second), s.Takeover.State, onOff(s.Takeover.AutoFailback), s.Lease)
+	fmt.Fprintf(w, "systole %s, up %v; ownership %s, auto failback %s, lease %s%s\n\n",
+		s.Version, s.At.Sub(s.Started).Round(time.Second), s.Takeover.State, onOff(s.Takeover.AutoFailback), s.Lease, ownership(s.Takeover))
 
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	writeNodes(t, s.Nodes)
@@ -93,6 +93,25 @@ func writeStatus(w io.Writer, s *control.State) error {
 		}
 	}
 	return t.Flush()
+}
+
+// ownership is what else there is to say of who may own what; most directors
+// have nothing of it.
+func ownership(t control.TakeoverState) string {
+	var out string
+	if t.Legacy {
+		out += ", the peer is spoken to as legacy"
+	}
+	if t.AtMostOne {
+		out += ", at most one: " + map[bool]string{true: "quorum", false: "no quorum"}[t.Quorum]
+	}
+	if t.Pings >= 0 {
+		out += fmt.Sprintf(", ping nodes %d", t.Pings)
+		if t.PeerPings >= 0 {
+			out += fmt.Sprintf(" (the peer %d)", t.PeerPings)
+		}
+	}
+	return out
 }
 
 func onOff(b bool) string {

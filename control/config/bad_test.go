@@ -138,6 +138,18 @@ var bad = []struct {
 	{"hexadecimal number", []string{"weight: 2", "weight: 0x10"}, []string{
 		`20:40: weight: want a number from 0 to 65535, found "0x10"`,
 	}},
+	{"auto_failback of no kind", []string{"  deadtime:", "  auto_failback: legasy\n  deadtime:"}, []string{
+		`4:18: auto_failback: want true, false or legacy, found "legasy": did you mean "legacy"?`,
+	}},
+	{"at most one without quorum", []string{"  deadtime:", "  partition: at-most-one\n  deadtime:"}, []string{
+		`4:14: partition: at-most-one needs to know who has quorum: configure cluster.quorum with kind tie_breaker and a ping node, such as the gateway, as its tie_breaker; or leave partition out (at-least-one)`,
+	}},
+	{"partition of no kind", []string{"  deadtime:", "  partition: atmostone\n  deadtime:"}, []string{
+		`4:14: partition: want at-least-one or at-most-one, found "atmostone": did you mean "at-most-one"?`,
+	}},
+	{"haresources with a whole line", []string{"    preferred: node1", "    preferred: node1\n    haresources: node1 192.0.2.101"}, []string{
+		`13:18: haresources: "node1 192.0.2.101" is not one resource: write the first one of the group's line in haresources, such as IPaddr2::192.0.2.101/24/eth0`,
+	}},
 	{"boolean of another language", []string{"    check:", "    quiescent: yes\n    check:"}, []string{
 		`17:16: quiescent: "yes" is not true or false: write true, without quotes`,
 	}},

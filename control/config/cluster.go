@@ -51,13 +51,16 @@ func (d *decoder) config(root ast.Node, node string) *Config {
 func (d *decoder) cluster(m *mapping, f *facts) Cluster {
 	name := read(m, "name", "systole", label)
 	timers := d.timers(m)
+	back := read(m, "auto_failback", failback{on: true}, failbackWord).val
 	c := Cluster{
 		Name:         name.val,
 		Keepalive:    timers.Keepalive,
 		Deadtime:     timers.Deadtime,
 		Warntime:     timers.Warntime,
 		Initdead:     timers.Initdead,
-		AutoFailback: read(m, "auto_failback", true, boolean).val,
+		AutoFailback: back.on,
+		Legacy:       back.legacy,
+		Partition:    d.partition(m),
 		Authkeys:     read(m, "authkeys", "/etc/systole/authkeys", absolute).val,
 		StateDir:     read(m, "state_dir", "/var/lib/systole", absolute).val,
 		Realtime:     read(m, "realtime", false, boolean).val,

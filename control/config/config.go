@@ -32,6 +32,8 @@ type Cluster struct {
 	Warntime     time.Duration // a beat this late is logged; < deadtime; default deadtime/2
 	Initdead     time.Duration // deadtime until the cluster is first complete; >= deadtime; default per heartbeat-wire.md section 7
 	AutoFailback bool          // the preferred director takes its groups back; default true
+	Legacy       bool          // key auto_failback, value "legacy": an old heartbeat is spoken to so; AutoFailback is true
+	Partition    string        // AtLeastOne (default) or AtMostOne; the latter needs the key quorum
 	Authkeys     string        // path of the authkeys file, mode 0600 enforced; default /etc/systole/authkeys
 	StateDir     string        // uuid and generation files; default /var/lib/systole
 	Realtime     bool          // SCHED_FIFO and locked memory for the daemon; default false
@@ -64,7 +66,10 @@ type Medium struct {
 type Group struct {
 	Name      string
 	Preferred string // the director that should own it; default: the first of Cluster.Nodes
-	VIPs      []VIP  // at least one
+	// Haresources is the first resource of the group's line in an old node's
+	// haresources, if that is not the first VIP's address alone; see Key.
+	Haresources string
+	VIPs        []VIP // at least one
 }
 
 // VIP is a virtual address and the interface it lives on.

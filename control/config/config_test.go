@@ -133,7 +133,7 @@ dataplane: {interface: eth1}
 		Node: "node1",
 		Cluster: Cluster{
 			Name: "systole", Keepalive: time.Second, Deadtime: 10 * time.Second, Warntime: 5 * time.Second,
-			Initdead: 20 * time.Second, AutoFailback: true, Authkeys: "/etc/systole/authkeys",
+			Initdead: 20 * time.Second, AutoFailback: true, Partition: AtLeastOne, Authkeys: "/etc/systole/authkeys",
 			StateDir: "/var/lib/systole", Nodes: []string{"node1"},
 		},
 		Groups: []Group{{Name: "web", Preferred: "node1", VIPs: []VIP{{Addr: vip, PrefixLen: 32, Interface: "eth0"}}}},
@@ -378,7 +378,7 @@ func TestReferenceIsRight(t *testing.T) {
 // default that the reference writes out is the one there is.
 func TestReferenceIsComplete(t *testing.T) {
 	keys := map[string]string{"Addr": "address", "VIP": "virtual", "DataPlane": "dataplane", "VirtualHost": "virtual_host",
-		"AutoFailback": "auto_failback", "StateDir": "state_dir", "VIPs": "vips"}
+		"AutoFailback": "auto_failback", "Legacy": "auto_failback", "StateDir": "state_dir", "VIPs": "vips"}
 	var walk func(reflect.Type)
 	walk = func(typ reflect.Type) {
 		for i := range typ.NumField() {
@@ -420,7 +420,7 @@ func TestReferenceDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range []string{"keepalive", "deadtime", "warntime", "initdead", "auto_failback", "authkeys", "state_dir", "realtime",
+	for _, key := range []string{"keepalive", "deadtime", "warntime", "initdead", "auto_failback", "partition", "authkeys", "state_dir", "realtime",
 		"port", "preferred", "protocol", "scheduler", "quiescent", "rise", "fall", "method", "weight", "mode", "pin", "flows", "socket"} {
 		re := regexp.MustCompile(`(?m)^( *)` + key + `: .*$`)
 		without := re.ReplaceAll(Reference, nil)

@@ -23,6 +23,7 @@ var fixed = []struct {
 	{"cluster.authkeys", func(c *Config) any { return c.Cluster.Authkeys }},
 	{"cluster.state_dir", func(c *Config) any { return c.Cluster.StateDir }},
 	{"cluster.realtime", func(c *Config) any { return c.Cluster.Realtime }},
+	{"cluster.partition", func(c *Config) any { return c.Cluster.Partition }},
 	{"cluster.nodes", func(c *Config) any { return c.Cluster.Nodes }},
 	{"cluster.media", func(c *Config) any { return c.Cluster.Media }},
 	{"cluster.addresses", func(c *Config) any {
@@ -64,12 +65,15 @@ func Diff(old, new *Config) []string {
 			say("%s: %s -> %s (needs a restart)", f.key, show(a), show(b))
 		}
 	}
-	if a, b := old.Cluster.AutoFailback, new.Cluster.AutoFailback; a != b {
-		say("cluster.auto_failback: %v -> %v", a, b)
+	if a, b := old.Cluster.Failback(), new.Cluster.Failback(); a != b {
+		say("cluster.auto_failback: %s -> %s", a, b)
 	}
 	diffBy(old.Groups, new.Groups, func(g Group) string { return "group " + g.Name }, say, func(what string, a, b Group) {
 		if a.Preferred != b.Preferred {
 			say("%s: preferred %s -> %s", what, a.Preferred, b.Preferred)
+		}
+		if a.Haresources != b.Haresources {
+			say("%s: haresources %s -> %s", what, show(a.Haresources), show(b.Haresources))
 		}
 		diffBy(a.VIPs, b.VIPs, func(v VIP) string { return what + ": " + v.Addr.String() }, say, func(what string, a, b VIP) {
 			if a != b {

@@ -38,7 +38,9 @@ func TestDiffAndLiveChange(t *testing.T) {
 			[]string{"dataplane.interface: eth0 -> eth1 (needs a restart)", "dataplane.mode: auto -> native (needs a restart)",
 				"dataplane.pin: /sys/fs/bpf/systole -> /p (needs a restart)", "dataplane.flows: 1048576 -> 2048 (needs a restart)",
 				"metrics.listen: none -> :9101 (needs a restart)", "control.socket: /run/systole/systole.sock -> /c (needs a restart)"}},
-		{"failback", []string{"  deadtime", "  auto_failback: false\n  deadtime"}, nil, []string{"cluster.auto_failback: true -> false"}},
+		{"failback", []string{"  deadtime", "  auto_failback: false\n  deadtime"}, nil, []string{"cluster.auto_failback: on -> off"}},
+		{"legacy", []string{"  deadtime", "  auto_failback: legacy\n  deadtime", "    preferred: node1", "    preferred: node1\n    haresources: IPaddr2::192.0.2.101/24/eth0"}, nil,
+			[]string{"cluster.auto_failback: on -> legacy", "group web: haresources none -> IPaddr2::192.0.2.101/24/eth0"}},
 		{"groups", []string{"preferred: node1", "preferred: node2", "192.0.2.101, interface: eth0}", "192.0.2.101/24, interface: eth1}\n      - {address: 192.0.2.102, interface: eth0}",
 			"services:", "  - {name: db, vips: [{address: 192.0.2.103, interface: eth0}]}\nservices:"}, nil,
 			[]string{"group web: preferred node1 -> node2", "group web: 192.0.2.101: /32 on eth0 -> /24 on eth1", "group web: 192.0.2.102 added", "group db added"}},
@@ -68,7 +70,7 @@ func TestDiffAndLiveChange(t *testing.T) {
 // A field that is neither fixed nor compared would be reloaded without a word.
 func TestDiffKnowsEveryField(t *testing.T) {
 	known := map[reflect.Type]int{ // fields that Diff deals with; Config's File is left out
-		reflect.TypeFor[Config](): 8, reflect.TypeFor[Cluster](): 12, reflect.TypeFor[Group](): 3, reflect.TypeFor[VIP](): 3,
+		reflect.TypeFor[Config](): 8, reflect.TypeFor[Cluster](): 14, reflect.TypeFor[Group](): 4, reflect.TypeFor[VIP](): 3,
 		reflect.TypeFor[Service](): 8, reflect.TypeFor[Server](): 3, reflect.TypeFor[DataPlane](): 4,
 		reflect.TypeFor[Metrics](): 1, reflect.TypeFor[Control](): 1,
 	}

@@ -37,8 +37,8 @@ func write(c *Config) string {
 	}
 	cl := c.Cluster
 	p("node: %s\ncluster:", q(c.Node))
-	p("  {name: %s, keepalive: %s, deadtime: %s, warntime: %s, initdead: %s, auto_failback: %v, authkeys: %s, state_dir: %s, realtime: %v,",
-		q(cl.Name), cl.Keepalive, cl.Deadtime, cl.Warntime, cl.Initdead, cl.AutoFailback, q(cl.Authkeys), q(cl.StateDir), cl.Realtime)
+	p("  {name: %s, keepalive: %s, deadtime: %s, warntime: %s, initdead: %s, auto_failback: %v, partition: %s, authkeys: %s, state_dir: %s, realtime: %v,",
+		q(cl.Name), cl.Keepalive, cl.Deadtime, cl.Warntime, cl.Initdead, cl.Failback(), cl.Partition, q(cl.Authkeys), q(cl.StateDir), cl.Realtime)
 	nodes := make([]string, len(cl.Nodes))
 	for i, n := range cl.Nodes {
 		nodes[i] = q(n)
@@ -75,7 +75,11 @@ func write(c *Config) string {
 		for _, v := range g.VIPs {
 			p("    {address: %s/%d, interface: %s},", v.Addr, v.PrefixLen, q(v.Interface))
 		}
-		p("  ]},")
+		key := ""
+		if g.Haresources != "" {
+			key = ", haresources: " + q(g.Haresources)
+		}
+		p("  ]%s},", key)
 	}
 	p("  ]\nservices: [")
 	for _, s := range c.Services {
@@ -170,9 +174,10 @@ func genConfig(t *rapid.T) *Config {
 	cl := Cluster{
 		Name: rapid.StringMatching(`[A-Za-z][A-Za-z0-9._-]{0,10}`).Draw(t, "name"), Keepalive: keepalive, Deadtime: deadtime,
 		Warntime: ms("warntime", time.Millisecond, deadtime-time.Millisecond), Initdead: ms("initdead", deadtime, 2*time.Hour),
-		AutoFailback: rapid.Bool().Draw(t, "failback"), Authkeys: path.Draw(t, "keys"), StateDir: path.Draw(t, "state"), Realtime: rapid.Bool().Draw(t, "realtime"),
+		AutoFailback: rapid.Bool().Draw(t, "failback"), Partition: AtLeastOne, Authkeys: path.Draw(t, "keys"), StateDir: path.Draw(t, "state"), Realtime: rapid.Bool().Draw(t, "realtime"),
 		Nodes: rapid.SampledFrom([][]string{{"node1"}, {"node1", "b-2"}, {"10", "node1"}}).Draw(t, "nodes"),
 	}
+	cl.Legacy = cl.AutoFailback && rapid.Bool().Draw(t, "legacy")
 	for i := range rapid.IntRange(1, 2).Draw(t, "media") {
 		m := Medium{Type: rapid.SampledFrom([]string{"ucast", "bcast", "mcast", "serial"}).Draw(t, "medium")}
 		if m.Type == "serial" {
@@ -212,7 +217,8 @@ func genConfig(t *rapid.T) *Config {
 	}
 	vips := 0
 	for i := range rapid.IntRange(0, 3).Draw(t, "groups") {
-		g := Group{Name: fmt.Sprintf("g%d", i), Preferred: rapid.SampledFrom(cl.Nodes).Draw(t, "preferred")}
+		g := Group{Name: fmt.Sprintf("g%d", i), Preferred: rapid.SampledFrom(cl.Nodes).Draw(t, "preferred"),
+			Haresources: rapid.SampledFrom([]string{"", "IPaddr::192.0.2.1", "192.0.2.1/24"}).Draw(t, "haresources")}
 		for range rapid.IntRange(1, 3).Draw(t, "vips") {
 			g.VIPs = append(g.VIPs, VIP{Addr: addr("1", vips), PrefixLen: rapid.IntRange(1, 32).Draw(t, "len"), Interface: iface.Draw(t, "on")})
 			vips++

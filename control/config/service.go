@@ -38,7 +38,8 @@ func (d *decoder) groups(m *mapping, f *facts) []Group {
 		if preferred.set && f.nodesGood && !slices.Contains(f.nodes, preferred.val) {
 			d.errorf(preferred.at, "preferred: %q is not among cluster.nodes (%s)", preferred.val, f.nodeList())
 		}
-		groups = append(groups, Group{Name: name.val, Preferred: preferred.val, VIPs: d.vips(e, name.val, f)})
+		groups = append(groups, Group{Name: name.val, Preferred: preferred.val, VIPs: d.vips(e, name.val, f),
+			Haresources: read(e, "haresources", "", firstResource).val})
 		e.done()
 		f.vipsGood = f.vipsGood && !e.bad
 	}

@@ -26,11 +26,17 @@ func Summary(c *Config) string {
 			line("  medium %s", m)
 		}
 	}
+	if cl.Partition == AtMostOne {
+		line("  in a partition %s: who has no quorum lets go", AtMostOne)
+	}
 	if cl.Addresses != nil {
 		line("  addresses: %s", nodeAddrs(cl.Nodes, cl.Addresses))
 	}
 	back := "goes back to its preferred director by itself"
-	if !cl.AutoFailback {
+	switch {
+	case cl.Legacy:
+		back += ", as auto_failback legacy has it to an old heartbeat"
+	case !cl.AutoFailback:
 		back = "stays where it is until told"
 	}
 	for _, g := range c.Groups {
