@@ -66,7 +66,9 @@ func (w *world) take() string {
 
 // plane
 
-func (w *world) Info() dataplane.Info { return dataplane.Info{Name: "fake", Interface: "eth0", Lease: !w.leaseless} }
+func (w *world) Info() dataplane.Info {
+	return dataplane.Info{Name: "fake", Interface: "eth0", Lease: !w.leaseless}
+}
 func (w *world) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
