@@ -135,8 +135,11 @@ func (w *world) Add(a vip.Addr) error {
 	return nil
 }
 func (w *world) Del(a vip.Addr) error {
-	if w.delErr != nil {
-		return w.delErr
+	w.mu.Lock()
+	err := w.delErr
+	w.mu.Unlock()
+	if err != nil {
+		return err
 	}
 	w.note("del %s", a.IP)
 	delete(w.here, a.IP)

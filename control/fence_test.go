@@ -38,6 +38,20 @@ func (w *world) pair(t *testing.T, d *Director) {
 	synctest.Wait()
 }
 
+// jam makes every Del fail, or none.
+func (w *world) jam(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.delErr = err
+}
+
+// lent is what the plane was granted last.
+func (w *world) lent() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.granted
+}
+
 // hear delivers a message of the peer.
 func (w *world) hear(typ string, kv ...string) {
 	w.events <- hb.Delivered{Node: "node2", Message: wire.New(typ, kv...)}
@@ -74,11 +88,11 @@ func TestAnAddressThatStaysFencesTheDirector(t *testing.T) {
 		if s := status(t, d); s.Holds != "all" || s.Lease != "armed" {
 			t.Fatalf("holds %s, lease %s", s.Holds, s.Lease)
 		}
-		w.delErr = errors.New("device busy")
+		w.jam(errors.New("device busy"))
 		w.standby(t, d)
 		s := status(t, d)
-		if s.Lease != "fenced" || !s.Takeover.Fenced || w.granted != 0 || s.Health != "critical" || !strings.HasPrefix(s.Problems[0], "fenced:") {
-			t.Errorf("lease %s, granted %v, %s: %q", s.Lease, w.granted, s.Health, s.Problems)
+		if s.Lease != "fenced" || !s.Takeover.Fenced || w.lent() != 0 || s.Health != "critical" || !strings.HasPrefix(s.Problems[0], "fenced:") {
+			t.Errorf("lease %s, granted %v, %s: %q", s.Lease, w.lent(), s.Health, s.Problems)
 		}
 		if !slices.ContainsFunc(s.Events, func(e EventState) bool { return strings.Contains(e.Text, "device busy") }) {
 			t.Errorf("no event names the error: %v", s.Events)
@@ -87,12 +101,12 @@ func TestAnAddressThatStaysFencesTheDirector(t *testing.T) {
 			t.Errorf("handed over %d times behind the fence", w.dones())
 		}
 		// A beat must not lift it.
-		if !d.Lease.BeforeBeat(time.Now()) || w.granted != 0 {
-			t.Errorf("a beat granted %v", w.granted)
+		if !d.Lease.BeforeBeat(time.Now()) || w.lent() != 0 {
+			t.Errorf("a beat granted %v", w.lent())
 		}
 		w.hear("ask_resources", "rsc_hold", "all", "info", "done")
 		w.hear("resource", "rsc_hold", "all", "rtype", "full", "isstable", "1")
-		w.delErr = nil
+		w.jam(nil)
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
 		if s := status(t, d); s.Lease != "armed" || s.Takeover.Fenced || s.Holds != "none" || len(w.here) != 0 {
@@ -111,12 +125,12 @@ func TestWithoutALeaseAnAddressThatStaysHoldsTheHandOverBack(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, d, _ := startDirector(t, prepare)
 				w.pair(t, d)
-				w.delErr = errors.New("device busy")
+				w.jam(errors.New("device busy"))
 				w.standby(t, d)
 				if s := status(t, d); s.Takeover.Fenced || s.Lease == "fenced" || w.dones() != 0 {
 					t.Errorf("lease %s, %d hand-overs", s.Lease, w.dones())
 				}
-				w.delErr = nil
+				w.jam(nil)
 				time.Sleep(2 * time.Second)
 				synctest.Wait()
 				if w.dones() != 1 {

@@ -104,8 +104,8 @@ func (m *Machine) peerPings(msg wire.Message) error {
 func (m *Machine) weigh() {
 	known := m.pings >= 0 && m.otherPings >= 0 && m.peerAlive && !m.gone && !m.stopping
 	worse := known && m.otherPings < m.pings
-	if m.peerWorse && !worse && m.needsFailback {
-		m.set(timerFailback, max(m.damp, m.cfg.FailbackDelay))
+	if pause := max(m.damp, m.cfg.FailbackDelay); m.peerWorse && !worse && m.needsFailback && pause > 0 {
+		m.set(timerFailback, pause)
 	}
 	m.peerWorse = worse
 	switch {
