@@ -11,4 +11,6 @@
 //  1. The same seed and the same calls give the same run.
 //  2. A core is called exactly at its deadlines and when a packet arrives,
 //     never late, unless its node is paused.
+//  3. The network itself allocates nothing for a packet: what a run costs is
+//     the cores' work. (OnPacket, Drop and a wrong clock cost more.)
 package hbtest

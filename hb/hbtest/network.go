@@ -1,9 +1,6 @@
 package hbtest
 
 import (
-	"bytes"
-	"container/heap"
-	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -37,37 +34,25 @@ type Network struct {
 	OnPacket func(from string, p hb.Packet, fates []Fate)
 	// Drop, if not nil, decides beyond Faults which packets are lost.
 	Drop func(from, to, medium string, p hb.Packet) bool
+	// BeforeBeat, if not nil, is asked before a beat is sent, as the driver
+	// asks: may it go out?
+	BeforeBeat func(node string) bool
 
 	start, now time.Time
 	rnd        *rand.Rand
 	seed       uint64
 	nodes      []*node
 	flights    flights
+	free       []*packet
 	order      uint64
 	cuts       map[path]bool
+	Steps      uint64 // packets that arrived, deadlines and what After was told
 	Sent       uint64 // packets given to the network
 	Lost       uint64 // packets times receivers that did not arrive
 }
 
 // path is one direction between two nodes on one medium.
 type path struct{ from, to, medium string }
-
-type node struct {
-	cfg    hb.Config
-	core   *hb.Core // nil: not running
-	paused bool
-	queue  []flight // arrived while paused, as in a socket's buffer
-	starts uint64
-}
-
-// flight is a packet under way.
-type flight struct {
-	at     time.Time
-	order  uint64
-	to     *node
-	medium string
-	data   []byte
-}
 
 // socketBuffer is how many packets wait for a node that is paused.
 const socketBuffer = 512
@@ -129,48 +114,6 @@ func (n *Network) Names() []string {
 	return names
 }
 
-// Start starts a node, each time with a generation one higher and with another
-// nonce.
-func (n *Network) Start(name string) error {
-	nd := n.find(name)
-	cfg := nd.cfg
-	cfg.Generation += nd.starts + 1
-	i := uint64(len(name))
-	for _, c := range []byte(name) {
-		i = i*31 + uint64(c)
-	}
-	binary.BigEndian.PutUint64(cfg.Nonce[:], rand.New(rand.NewPCG(n.seed, ^(i+nd.starts<<32))).Uint64()|1)
-	core, err := hb.New(cfg, n.now, rand.New(rand.NewPCG(n.seed, i+nd.starts<<32)))
-	if err != nil {
-		return err
-	}
-	nd.starts++
-	nd.core, nd.paused, nd.queue = core, false, nil
-	n.drain(nd)
-	return nil
-}
-
-// Crash stops a node without a word.
-func (n *Network) Crash(name string) {
-	nd := n.find(name)
-	nd.core, nd.queue = nil, nil
-}
-
-// Pause stops a node as SIGSTOP does: its socket still takes packets, nobody
-// reads them. Resume lets it go on.
-func (n *Network) Pause(name string) { n.find(name).paused = true }
-
-// Resume ends Pause. What waits in the socket is read first.
-func (n *Network) Resume(name string) {
-	nd := n.find(name)
-	nd.paused = false
-	queue := nd.queue
-	nd.queue = nil
-	for _, f := range queue {
-		n.deliver(f)
-	}
-}
-
 // Submit sends a message of a running node.
 func (n *Network) Submit(name string, m wire.Message) error {
 	nd := n.find(name)
@@ -195,7 +138,9 @@ func (n *Network) SetKeys(name string, keys wire.Keys) error {
 
 // Inject gives a node a packet as if it came from a medium now.
 func (n *Network) Inject(to, medium string, data []byte) {
-	n.deliver(flight{to: n.find(to), medium: medium, data: data})
+	p := n.pack(data)
+	p.users = 1
+	n.deliver(flight{to: n.find(to), medium: medium, p: p})
 }
 
 // Cut lets no packet of from reach to, on one medium or, if that is "", on
@@ -206,7 +151,11 @@ func (n *Network) Heal(from, to, medium string) { n.eachMedium(from, to, medium,
 func (n *Network) eachMedium(from, to, medium string, cut bool) {
 	for _, m := range n.find(from).cfg.Media {
 		if medium == "" || medium == m {
-			n.cuts[path{from, to, m}] = cut
+			if cut {
+				n.cuts[path{from, to, m}] = true
+			} else {
+				delete(n.cuts, path{from, to, m})
+			}
 		}
 	}
 }
@@ -233,75 +182,81 @@ func (n *Network) HealAll() { clear(n.cuts) }
 func (n *Network) Run(d time.Duration) { n.RunUntil(d, func() bool { return false }) }
 
 // RunUntil lets time pass until done, at most limit. It says whether done was
-// reached.
+// reached. done is asked at the beginning and after every step.
 func (n *Network) RunUntil(limit time.Duration, done func() bool) bool {
-	end := n.now.Add(limit)
+	end := n.Since() + limit
 	for steps := 0; ; {
 		if done() {
 			return true
 		}
 		at, nd := n.next()
-		if at.After(end) {
-			n.now = end
+		if at > end {
+			n.now = n.start.Add(end)
 			return done()
 		}
-		if at.After(n.now) {
-			n.now, steps = at, 0
+		if at > n.Since() {
+			n.now, steps = n.start.Add(at), 0
 		}
 		// A core whose deadline does not move on would stop time.
 		if steps++; steps > 100_000 {
 			panic(fmt.Sprintf("hbtest: time stands still at %v: %v", n.Since(), n.Names()))
 		}
-		if nd == nil {
-			n.deliver(heap.Pop(&n.flights).(flight))
-		} else {
+		n.Steps++
+		if nd != nil {
 			nd.core.Tick(n.now)
 			n.drain(nd)
+			continue
+		}
+		if f := n.flights.pop(); f.do != nil {
+			f.do()
+		} else {
+			n.deliver(f)
 		}
 	}
 }
 
 // next is when something happens next: a node's deadline, or if it is nil the
 // arrival of a packet, which goes first.
-func (n *Network) next() (time.Time, *node) {
-	at, who := n.now.Add(1000*time.Hour), (*node)(nil)
+func (n *Network) next() (at time.Duration, who *node) {
+	now := n.Since()
+	at = now + 1000*time.Hour
 	if len(n.flights) > 0 {
 		at = n.flights[0].at
 	}
 	for _, nd := range n.nodes {
-		if nd.core == nil || nd.paused {
-			continue
-		}
-		if d := nd.core.Deadline(); d.Before(at) {
-			at, who = d, nd
+		if nd.core != nil && !nd.paused && nd.due < at {
+			at, who = nd.due, nd
 		}
 	}
-	if at.Before(n.now) { // the deadlines of a node that was paused
-		at = n.now
-	}
-	return at, who
+	return max(at, now), who // a node that was paused has deadlines in the past
 }
 
 func (n *Network) deliver(f flight) {
-	switch {
-	case f.to.core == nil:
-	case f.to.paused:
-		if len(f.to.queue) < socketBuffer {
-			f.to.queue = append(f.to.queue, f)
+	switch to := f.to; {
+	case to.core == nil:
+	case to.paused:
+		if len(to.queue) < socketBuffer {
+			to.queue = append(to.queue, f)
+			return
 		}
 	default:
-		f.to.core.Receive(n.now, f.medium, f.data)
-		n.drain(f.to)
+		to.core.Receive(n.now, f.medium, f.p.data)
+		n.drain(to)
 	}
+	n.unpack(f.p)
 }
 
 // drain sends what a core has to say and tells its events.
 func (n *Network) drain(nd *node) {
 	out := nd.core.Drain()
+	nd.due = nd.core.Deadline().Sub(n.start)
 	for _, p := range out.Packets {
+		if p.Beat && n.BeforeBeat != nil && !n.BeforeBeat(nd.cfg.Node) {
+			continue
+		}
 		n.send(nd, p)
 	}
-	if n.OnEvent == nil {
+	if n.OnEvent == nil || len(out.Events) == 0 {
 		return
 	}
 	// OnEvent may make the core drain again, which uses the memory again.
@@ -312,16 +267,22 @@ func (n *Network) drain(nd *node) {
 
 func (n *Network) send(from *node, p hb.Packet) {
 	n.Sent++
-	data := bytes.Clone(p.Data)
+	if from.clock != 0 {
+		p.Data = from.wrongTime(n.now, p.Data)
+	}
+	data := n.pack(p.Data)
+	data.users = 1
 	var fates []Fate
 	for _, to := range n.nodes {
 		if to == from {
 			continue
 		}
 		for _, medium := range from.cfg.Media {
-			lost := n.cuts[path{from.cfg.Node, to.cfg.Node, medium}] || n.chance(n.Loss) ||
+			lost := len(n.cuts) > 0 && n.cuts[path{from.cfg.Node, to.cfg.Node, medium}] || n.chance(n.Loss) ||
 				n.Drop != nil && n.Drop(from.cfg.Node, to.cfg.Node, medium, p)
-			fates = append(fates, Fate{to.cfg.Node, medium, lost})
+			if n.OnPacket != nil {
+				fates = append(fates, Fate{to.cfg.Node, medium, lost})
+			}
 			if lost {
 				n.Lost++
 				continue
@@ -332,6 +293,7 @@ func (n *Network) send(from *node, p hb.Packet) {
 			}
 		}
 	}
+	n.unpack(data)
 	if n.OnPacket != nil {
 		n.OnPacket(from.cfg.Node, p, fates)
 	}
@@ -339,7 +301,7 @@ func (n *Network) send(from *node, p hb.Packet) {
 
 func (n *Network) chance(p float64) bool { return p > 0 && n.rnd.Float64() < p }
 
-func (n *Network) fly(to *node, medium string, data []byte) {
+func (n *Network) fly(to *node, medium string, p *packet) {
 	delay := n.MinDelay
 	if n.MaxDelay > n.MinDelay {
 		delay += time.Duration(n.rnd.Int64N(int64(n.MaxDelay - n.MinDelay)))
@@ -348,25 +310,6 @@ func (n *Network) fly(to *node, medium string, data []byte) {
 		delay += n.MaxDelay + time.Duration(n.rnd.Int64N(int64(3*n.MaxDelay)+1))
 	}
 	n.order++
-	heap.Push(&n.flights, flight{n.now.Add(delay), n.order, to, medium, data})
-}
-
-// flights is a heap by time, then by order of sending.
-type flights []flight
-
-func (f flights) Len() int      { return len(f) }
-func (f flights) Swap(i, j int) { f[i], f[j] = f[j], f[i] }
-func (f flights) Less(i, j int) bool {
-	if !f[i].at.Equal(f[j].at) {
-		return f[i].at.Before(f[j].at)
-	}
-	return f[i].order < f[j].order
-}
-func (f *flights) Push(x any) { *f = append(*f, x.(flight)) }
-func (f *flights) Pop() any {
-	old := *f
-	last := old[len(old)-1]
-	old[len(old)-1] = flight{}
-	*f = old[:len(old)-1]
-	return last
+	p.users++
+	n.flights.push(flight{at: n.Since() + delay, order: n.order, to: to, medium: medium, p: p})
 }
