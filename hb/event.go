@@ -32,6 +32,10 @@ type Packet struct {
 	// whose lease cannot be renewed) does not send it. Set for periodic,
 	// immediate and retransmitted status messages.
 	Beat bool
+	// Again: it was sent before, and a node that had it then does not take it
+	// for a sign of life now. So whatever lasts as long as the patience of the
+	// others (a director's lease) must not be renewed by it.
+	Again bool
 }
 
 // Event is something the upper layers should know: NodeChanged, LinkChanged,

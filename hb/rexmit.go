@@ -94,7 +94,7 @@ func (c *Core) retransmit(now time.Time, p *peer, in *incoming) {
 		mark := len(c.out.arena)
 		c.out.arena = append(c.out.arena, s.data...)
 		end := len(c.out.arena)
-		c.out.packets = append(c.out.packets, Packet{Data: c.out.arena[mark:end:end], Beat: s.beat})
+		c.out.packets = append(c.out.packets, Packet{Data: c.out.arena[mark:end:end], Beat: s.beat, Again: true})
 	}
 }
 

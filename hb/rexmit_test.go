@@ -23,7 +23,7 @@ func TestRetransmitIsIdentical(t *testing.T) {
 	c.Tick(at(time.Second))
 	var sent []Packet
 	for _, p := range c.Drain().Packets {
-		sent = append(sent, Packet{bytes.Clone(p.Data), p.Beat})
+		sent = append(sent, Packet{Data: bytes.Clone(p.Data), Beat: p.Beat, Again: p.Again})
 	}
 	c.Receive(at(time.Second), "eth0", rexmit(t, 6, 7))
 	again := c.Drain().Packets
@@ -33,6 +33,9 @@ func TestRetransmitIsIdentical(t *testing.T) {
 	for i := range sent {
 		if !bytes.Equal(sent[i].Data, again[i].Data) || sent[i].Beat != again[i].Beat {
 			t.Errorf("packet %d differs", i)
+		}
+		if sent[i].Again || !again[i].Again {
+			t.Errorf("packet %d: again %v at first, %v the second time", i, sent[i].Again, again[i].Again)
 		}
 	}
 	if sent[0].Beat || !sent[1].Beat {

@@ -32,7 +32,9 @@ type Config struct {
 	// BeforeBeat, if set, is asked in the loop right before a beat is sent,
 	// with the present time. If it returns false the beat is not sent, and if
 	// it goes on the others hold this node for dead. It must be quick, since
-	// it delays the beat, and must not call the driver.
+	// it delays the beat, and must not call the driver. It is not asked for
+	// retransmitted ones, with which others do not begin to count anew: for
+	// these its last answer holds.
 	BeforeBeat func(now time.Time) bool
 	// Load, if set, returns the text of /proc/loadavg for the peers. It is
 	// called at most once a second; see LoadAverage.
@@ -73,6 +75,7 @@ type Driver struct {
 	queue    queue          // the loop's: what waits for room in events
 	sending  []trouble      // the loop's: one for each medium
 	refusing trouble        // the loop's
+	noBeats  bool           // the loop's: BeforeBeat's last answer
 	loadAt   time.Time      // the loop's: when Load was last called
 	viewAt   time.Time      // the loop's: when view was last made
 	view     views

@@ -78,7 +78,7 @@ func (d *Driver) receive(g *datagram, now time.Time) {
 func (d *Driver) flush(now time.Time) error {
 	out := d.core.Drain()
 	for _, p := range out.Packets {
-		if p.Beat && !d.mayBeat() {
+		if p.Beat && !d.mayBeat(p.Again) {
 			continue
 		}
 		for i, m := range d.cfg.Media {
@@ -100,8 +100,11 @@ func (d *Driver) flush(now time.Time) error {
 	return nil
 }
 
-// mayBeat asks BeforeBeat.
-func (d *Driver) mayBeat() bool {
+// mayBeat asks BeforeBeat, or for a beat that is sent again, what it answered.
+func (d *Driver) mayBeat(again bool) bool {
+	if again {
+		return !d.noBeats
+	}
 	var why error
 	if f := d.cfg.BeforeBeat; f != nil && !f(time.Now()) {
 		why = errRefused
@@ -109,7 +112,8 @@ func (d *Driver) mayBeat() bool {
 	if r, changed := d.refusing.note(why); changed {
 		d.push(r)
 	}
-	if why != nil {
+	d.noBeats = why != nil
+	if d.noBeats {
 		d.refused.Add(1)
 		return false
 	}

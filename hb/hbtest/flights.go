@@ -19,6 +19,11 @@ type flight struct {
 type packet struct {
 	data  []byte
 	users int
+
+	beat bool // and if so:
+	from *node
+	life uint64 // of from
+	sent time.Duration
 }
 
 // flights is a heap by time, then by order of sending. It is made by hand:
@@ -71,7 +76,7 @@ func (n *Network) pack(data []byte) *packet {
 	if k := len(n.free); k > 0 {
 		p, n.free = n.free[k-1], n.free[:k-1]
 	}
-	p.data = append(p.data[:0], data...)
+	p.data, p.beat = append(p.data[:0], data...), false
 	return p
 }
 

@@ -35,7 +35,7 @@ type Network struct {
 	// Drop, if not nil, decides beyond Faults which packets are lost.
 	Drop func(from, to, medium string, p hb.Packet) bool
 	// BeforeBeat, if not nil, is asked before a beat is sent, as the driver
-	// asks: may it go out?
+	// asks: may it go out? For one that is sent again its last answer holds.
 	BeforeBeat func(node string) bool
 
 	start, now time.Time
@@ -81,7 +81,7 @@ func (n *Network) Add(cfg hb.Config) {
 	if cfg.Keys.Keys == nil {
 		cfg.Keys = Keys()
 	}
-	n.nodes = append(n.nodes, &node{cfg: cfg})
+	n.nodes = append(n.nodes, &node{index: len(n.nodes), cfg: cfg, beat: noBeat})
 }
 
 // Keys are the keys of nodes that are given none.
@@ -232,7 +232,13 @@ func (n *Network) next() (at time.Duration, who *node) {
 }
 
 func (n *Network) deliver(f flight) {
-	switch to := f.to; {
+	to := f.to
+	if p := f.p; p.beat && to.core != nil && p.life == p.from.starts {
+		if b := &to.arrived[p.from.index]; p.sent > b.sent {
+			*b = beat{p.sent, n.Since()}
+		}
+	}
+	switch {
 	case to.core == nil:
 	case to.paused:
 		if len(to.queue) < socketBuffer {
@@ -251,8 +257,13 @@ func (n *Network) drain(nd *node) {
 	out := nd.core.Drain()
 	nd.due = nd.core.Deadline().Sub(n.start)
 	for _, p := range out.Packets {
-		if p.Beat && n.BeforeBeat != nil && !n.BeforeBeat(nd.cfg.Node) {
-			continue
+		if p.Beat && n.BeforeBeat != nil {
+			if !p.Again {
+				nd.mute = !n.BeforeBeat(nd.cfg.Node)
+			}
+			if nd.mute {
+				continue
+			}
 		}
 		n.send(nd, p)
 	}
@@ -272,6 +283,10 @@ func (n *Network) send(from *node, p hb.Packet) {
 	}
 	data := n.pack(p.Data)
 	data.users = 1
+	if p.Beat && !p.Again {
+		from.beat = n.Since()
+		data.beat, data.from, data.life, data.sent = true, from, from.starts, from.beat
+	}
 	var fates []Fate
 	for _, to := range n.nodes {
 		if to == from {

@@ -13,6 +13,7 @@ import (
 
 // node is a machine with a daemon, which may run.
 type node struct {
+	index  int
 	cfg    hb.Config
 	core   *hb.Core // nil: not running
 	paused bool
@@ -20,7 +21,33 @@ type node struct {
 	starts uint64
 	clock  time.Duration // what its wall clock is ahead of the truth
 	due    time.Duration // the core's deadline since the network's start
+
+	beat    time.Duration // when it sent its last beat; noBeat: never
+	mute    bool          // BeforeBeat's last answer
+	woken   time.Duration
+	arrived []beat // by sender: its newest beat that came, to the socket at least
 }
+
+// beat is when one was sent and when it came.
+type beat struct{ sent, came time.Duration }
+
+// noBeat is long before anything.
+const noBeat = -1000 * time.Hour
+
+// BeatSent is when a node last sent a beat, since the start of the network; far
+// in the past if it never did in its present life.
+func (n *Network) BeatSent(name string) time.Duration { return n.find(name).beat }
+
+// BeatArrived is when the newest beat of from's present life that has come to
+// the machine of to, read or not, was sent and when it came; far in the past if
+// none came in to's present life.
+func (n *Network) BeatArrived(from, to string) (sent, came time.Duration) {
+	b := n.find(to).arrived[n.find(from).index]
+	return b.sent, b.came
+}
+
+// Woken is when a node last went on after a pause.
+func (n *Network) Woken(name string) time.Duration { return n.find(name).woken }
 
 // Start starts a node, each time with a generation one higher and with another
 // nonce.
@@ -39,7 +66,14 @@ func (n *Network) Start(name string) error {
 	}
 	n.Crash(name)
 	nd.starts++
-	nd.core, nd.paused = core, false
+	nd.core, nd.paused, nd.mute = core, false, false
+	nd.beat, nd.arrived = noBeat, make([]beat, len(n.nodes))
+	for i, other := range n.nodes {
+		nd.arrived[i] = beat{noBeat, noBeat}
+		if nd.index < len(other.arrived) {
+			other.arrived[nd.index] = beat{noBeat, noBeat}
+		}
+	}
 	n.drain(nd)
 	return nil
 }
@@ -69,7 +103,7 @@ func (n *Network) resume(name string, late bool) {
 	nd := n.find(name)
 	nd.paused = false
 	queue := nd.queue
-	nd.queue = nil
+	nd.queue, nd.woken = nil, n.Since()
 	if nd.core == nil {
 		return
 	}
