@@ -137,13 +137,6 @@ func (d *Director) Run(ctx context.Context) error {
 	asked := ctx.Done()
 	for !d.stopped {
 		d.takeWaiting()
-		// Before any news of the peer: what we know of it may be as old as our
-		// own stall.
-		select {
-		case <-d.Lease.Lapsed():
-			d.leaseLapsed()
-		default:
-		}
 		if d.dirty {
 			d.apply()
 		}
@@ -163,7 +156,8 @@ func (d *Director) Run(ctx context.Context) error {
 		case in := <-d.inputs:
 			in()
 		case <-d.Lease.Lapsed():
-			d.leaseLapsed()
+			d.event("takeover", slog.LevelWarn, "stalled longer than the lease: asking the peer who owns what")
+			d.step(takeover.LeaseLapsed{})
 		case <-due.C:
 			d.step(takeover.Tick{})
 		case <-pulse.C:
@@ -175,11 +169,6 @@ func (d *Director) Run(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func (d *Director) leaseLapsed() {
-	d.event("takeover", slog.LevelWarn, "stalled longer than the lease: asking the peer who owns what")
-	d.step(takeover.LeaseLapsed{})
 }
 
 // takeWaiting takes the inputs that are there already, so that many changes at

@@ -76,6 +76,13 @@ func (d *Director) linkChanged(e hb.LinkChanged) {
 func (d *Director) step(in takeover.Input) error {
 	var refused error
 	queue := []takeover.Input{in}
+	// Before any news of the peer: what we know of it may be as old as our own
+	// stall.
+	if d.Lease.Alive(d.Now()); len(d.Lease.Lapsed()) > 0 {
+		<-d.Lease.Lapsed()
+		d.event("takeover", slog.LevelWarn, "stalled longer than the lease: asking the peer who owns what")
+		queue = []takeover.Input{takeover.LeaseLapsed{}, in}
+	}
 	for len(queue) > 0 {
 		outs := d.takeover.Step(d.Now(), queue[0])
 		queue = queue[1:]

@@ -26,6 +26,7 @@ type Lease struct {
 	mu     sync.Mutex
 	mode   LeaseMode
 	beat   time.Time // when the last beat was let out
+	armed  time.Time // armed after a lapse, and no beat since; else zero
 	alive  time.Time // last sign of life of the director's loop
 	err    error
 	lapsed chan struct{}
@@ -72,19 +73,33 @@ func (l *Lease) Term() time.Duration { return l.deadtime - min(l.deadtime/10, ma
 func (l *Lease) Lapsed() <-chan struct{} { return l.lapsed }
 
 // Set changes the mode and tells the data planes at once. An armed lease counts
-// from the last beat, not from now: that is what the peer counts from.
+// from the last beat, not from now: that is what the peer counts from. If that
+// is too long ago the lease has lapsed; who knows that already and arms it all
+// the same gets it with the next beat.
+//
+// While a lapse is signalled and not taken notice of, nothing is granted: the
+// caller decides without knowing it.
 func (l *Lease) Set(now time.Time, m LeaseMode) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.mode, l.alive = m, now
+	l.alive = now
+	if len(l.lapsed) > 0 && (m == LeaseArmed || m == LeaseUnlimited) {
+		return l.err
+	}
+	was := l.mode
+	l.mode, l.armed = m, time.Time{}
 	switch m {
 	case LeaseArmed:
 		if l.beat.IsZero() {
 			l.beat = now
 		}
-		if left := l.Term() - now.Sub(l.beat); left > 0 {
+		switch left := l.Term() - now.Sub(l.beat); {
+		case left > 0:
 			l.err = l.grant(left)
-		} else {
+		case was == LeaseSuspended:
+			l.armed = now
+		default:
+			l.err = l.grant(0) // it may have been unlimited
 			l.lapse()
 		}
 	case LeaseUnlimited:
@@ -112,11 +127,25 @@ func (l *Lease) Mode() (LeaseMode, error) {
 	return l.mode, l.err
 }
 
-// Alive is the director's loop saying that it turns.
+// Alive is the director's loop saying that it turns; it is to be called before
+// anything is decided, and then Lapsed to be looked at: what the loop has not
+// heard of yet is as old as its own stall.
 func (l *Lease) Alive(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.alive = now
+	if l.over(now) {
+		l.lapse()
+	}
+}
+
+// over says whether an armed lease has run out.
+func (l *Lease) over(now time.Time) bool {
+	from := l.beat
+	if !l.armed.IsZero() {
+		from = l.armed
+	}
+	return l.mode == LeaseArmed && now.Sub(from) >= l.Term()
 }
 
 // BeforeBeat renews an armed lease. It answers whether the beat may be sent: a
@@ -127,12 +156,12 @@ func (l *Lease) BeforeBeat(now time.Time) bool {
 	if !l.alive.IsZero() && now.Sub(l.alive) >= l.deadtime {
 		return false
 	}
-	last := l.beat
-	l.beat = now
+	over := l.over(now)
+	l.beat, l.armed = now, time.Time{}
 	if l.mode != LeaseArmed {
 		return true
 	}
-	if now.Sub(last) >= l.Term() {
+	if over {
 		// The beat goes out all the same: the peer has to hear us to answer.
 		l.lapse()
 		return true

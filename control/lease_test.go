@@ -96,6 +96,58 @@ func TestArmedLeaseCountsFromTheLastBeat(t *testing.T) {
 	}
 }
 
+// A control loop that was stuck finds its beats refused and its lease lapsed.
+// Armed again, with nothing to lose, it must not be told the same for ever.
+func TestLeaseArmedAfterALapseWaitsForABeat(t *testing.T) {
+	l, p, after := newTestLease()
+	_ = l.Set(p.now, LeaseUnlimited)
+	l.BeforeBeat(p.now)
+	now := after(l.Term())
+	_ = l.Set(now, LeaseEnded)
+	_ = l.Set(now, LeaseArmed)
+	select {
+	case <-l.Lapsed():
+	default:
+		t.Fatal("armed a term after the last beat, and no lapse is signalled")
+	}
+	_ = l.Set(now, LeaseArmed)
+	if len(l.Lapsed()) > 0 || p.until.After(now) {
+		t.Fatalf("armed again: lapse signalled %d times, until %v: want to wait for a beat", len(l.Lapsed()), p.until)
+	}
+	now = after(10 * time.Millisecond)
+	if !l.BeforeBeat(now) || p.until != now.Add(l.Term()) || len(l.Lapsed()) > 0 {
+		t.Fatalf("the next beat does not renew it: until %v", p.until)
+	}
+	// But not any beat, however late.
+	_ = l.Set(now, LeaseSuspended)
+	now = after(l.Term())
+	_ = l.Set(now, LeaseArmed)
+	now = after(l.Term())
+	l.Alive(now)
+	l.BeforeBeat(now)
+	if len(l.Lapsed()) == 0 || p.until.After(now) {
+		t.Fatalf("stalled once more: until %v", p.until)
+	}
+}
+
+// Who does not know of a lapse yet must not end it.
+func TestLeaseLapseIsNotOverruled(t *testing.T) {
+	for _, m := range []LeaseMode{LeaseArmed, LeaseUnlimited} {
+		l, p, after := newTestLease()
+		_ = l.Set(p.now, LeaseArmed)
+		now := after(l.Term())
+		l.Alive(now)
+		l.BeforeBeat(now)
+		if _ = l.Set(now, m); p.until.After(now) {
+			t.Errorf("%s granted until %v before the lapse was looked at", m, p.until)
+		}
+		<-l.Lapsed()
+		if _ = l.Set(now, m); !p.until.After(now) {
+			t.Errorf("%s not granted after it", m)
+		}
+	}
+}
+
 func TestLeaseOfAStuckLoop(t *testing.T) {
 	l, p, after := newTestLease()
 	_ = l.Set(p.now, LeaseArmed)
