@@ -16,6 +16,7 @@ func (m *Machine) peerSays(msg wire.Message) error {
 		m.peerSystole = true
 		m.info("%s is a Systole director", m.cfg.Peer)
 		m.notLegacy()
+		m.clear(timerOrphan) // the wait for an old node is longer: see audit
 		if m.lease == LeaseSuspended {
 			m.ask()
 		}
@@ -98,7 +99,7 @@ func (m *Machine) contest(info string) {
 		// The loser's last ARP answers may be younger than our announcement.
 		m.contested &^= gone
 		m.emit(Announce{gone})
-		m.info("%s let go of %s", m.cfg.Peer, gone.Inverse())
+		m.info("%s does not hold %s: announced again", m.cfg.Peer, gone)
 	}
 	both := m.held & m.otherHeld
 	if both == None || m.lease == LeaseSuspended { // then only an answer counts

@@ -29,14 +29,12 @@ func (m *Machine) lapsed() {
 	case !m.peerEver:
 		m.grantAgain(LeaseUnlimited)
 		return
-	case m.held == None:
+	case m.held == None && !m.peerAlive:
+		// Nothing that somebody could have taken. (A live peer is asked all the
+		// same: what waits to be read may be as old as our stall, and make us
+		// take what it has taken since.)
 		m.believeAt = m.now.Add(2 * m.cfg.Keepalive)
-		// Nothing that somebody could have taken.
-		if m.peerAlive {
-			m.grantAgain(LeaseArmed)
-		} else {
-			m.grantAgain(LeaseUnlimited)
-		}
+		m.grantAgain(LeaseUnlimited)
 		return
 	}
 	m.warn("stalled for longer than the lease: asking %s who owns what", m.cfg.Peer)

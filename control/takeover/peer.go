@@ -17,6 +17,12 @@ func (m *Machine) peer(p Peer) {
 		return
 	}
 	wasDead := !m.peerAlive
+	if wasDead || p.Returned || p.Restarted {
+		// It may have owned them, too, while we did not hear it, and announced
+		// itself last; if its first words show that it does not hold them any
+		// more we announce ourselves again (contest).
+		m.contested |= m.active
+	}
 	m.peerAlive, m.peerEver = true, true
 	m.clear(timerBelieve)
 	m.clear(timerSeize)
@@ -69,10 +75,6 @@ func (m *Machine) newIncarnation() {
 	m.firstHello, m.greeted = 0, false
 	m.cancelStandby(false, m.cfg.Peer+" restarted")
 	m.fresh = m.state == stateStable && m.held != All && !m.stopping
-	if c := m.contested; c != None {
-		m.contested = None
-		m.emit(Announce{c})
-	}
 }
 
 // takeOrphans: a Systole peer has restarted and holds nothing; before its
@@ -128,6 +130,9 @@ func (m *Machine) die(why string) {
 	}
 	m.asked, m.owed = nil, nil
 	m.phase, m.failback = phaseIdle, false
+	if c := m.contested & m.held; c != None {
+		m.emit(Announce{c})
+	}
 	m.fresh, m.contested, m.resuming, m.failed = false, None, false, None
 	m.otherHeld, m.otherStable, m.otherSuspended = None, true, false
 	was := m.lease

@@ -150,6 +150,12 @@ func (m *Machine) reportOverdue() {
 // its own by preference, and we keep ours until yield.
 func (m *Machine) oldReport() {
 	if m.lease == LeaseSuspended {
+		if m.now.Before(m.believeAt) {
+			// It may have waited in our socket since before we were declared
+			// dead: ask again when all that was there has been read.
+			m.due[timerClaim] = m.believeAt
+			return
+		}
 		m.resume(m.held & m.otherHeld)
 		return
 	}
