@@ -33,7 +33,8 @@ func (c *Core) ask(now time.Time) {
 		if !p.live() || !c.flow {
 			continue
 		}
-		c.asked, c.nextAsk = p, now.Add(askPeriod)
+		// With short dead times a second is long for one lost packet.
+		c.asked, c.nextAsk = p, now.Add(min(askPeriod, 2*c.cfg.Keepalive))
 		b := c.begin("reqnodes")
 		b.text("dest", p.name)
 		c.finish(b, now, true, false, p.uuidOrNil())
