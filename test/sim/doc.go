@@ -1,0 +1,59 @@
+// Package sim runs whole clusters in virtual time: real heartbeat cores on a
+// simulated network (package hbtest), on two of the nodes real takeover machines
+// and leases in a control loop like that of package control, and models of the
+// data plane, its addresses and a client with an ARP cache. 2 to 16 nodes fail
+// in every way there is, at any moment; after each step the promises are
+// checked.
+//
+// A Plan decides everything: the cluster, what befalls it and when, and a seed
+// for the rest. Generate makes one from a seed, Parse reads one from a script,
+// Run runs it, Shrink makes one that fails shorter.
+//
+//	go test ./test/sim                                       100,000 failures, about a minute
+//	SYSTOLE_SIM_FAILURES=1000000 go test ./test/sim -run Million -v
+//	SYSTOLE_SIM_SCRIPT=file go test ./test/sim -run Replay -v    all that happens in one
+//	SYSTOLE_SIM_SEED=n                                       where the seeds begin
+//
+// # What fails
+//
+// A daemon is killed or its host dies, and is back later; a daemon is stopped, a
+// host frozen, a control loop stuck while its heartbeat goes on; a direction or a
+// node is cut off; packets are lost, late, doubled, overtaken; a wall clock is
+// wrong. Meanwhile operators order hand-overs and stops. Failures overlap: only
+// at a Rest does a plan wait until all is repaired.
+//
+// # What is checked
+//
+//  1. Two owners: both data planes answer ARP for one class of groups. That is
+//     allowed only if directors are parted, if the last beats of one were lost,
+//     or if one was alone (its lease has no end) and is dead, stalled or stuck
+//     so that it cannot learn that it is not alone any more; and then no longer
+//     than patience after the last failure: a dead time, two keepalives, two
+//     periods of asking again, a claim and its answer.
+//  2. No owner: not longer than patience after the last failure, if a director
+//     can act.
+//  3. The client. After one failure of a cluster at rest, what it sends is not
+//     forwarded for at most: nothing after a cut, a partition, a wrong clock; the
+//     dead time less the lease's term if a daemon is killed, stopped or stuck;
+//     the dead time if the host died, or froze, or the lease ends with the
+//     daemon; or, if the daemon is back sooner, the time it was away and one
+//     keepalive. Plus the way of a packet and the system calls of a takeover. In
+//     a planned hand-over, a stop or a failback between directors at rest:
+//     nothing at all.
+//  4. A director whose beats arrive is not declared dead before its dead time,
+//     and when it is its lease has ended.
+//  5. A message that was submitted when its receiver knew its sender arrives
+//     exactly once, or is reported as lost, never both, nor after one of a later
+//     life.
+//  6. At rest, which must come within the longest time-out of a hand-over that
+//     got stuck: every node is active for every other; nothing is missing; each
+//     class has one owner, and both directors and the client know which; only
+//     beats and acknowledgements are sent, and their number is right; no error
+//     is reported.
+//
+// # What is not simulated
+//
+// Health checks, failing system calls (package takeover's own simulation has
+// those, and old peers), ping nodes. A clock that is wrong stays so for a life of
+// a process: one that jumps while it runs shows only in what is sent.
+package sim
