@@ -188,7 +188,11 @@ func (c *cluster) bound(s Step) time.Duration {
 		return max(takeover-term, rejoin)
 	case Stall, Hang:
 		return takeover - term
-	case Part, Cut, Clock:
+	case Part, Cut:
+		// Both serve, until one lets go; but clients may have to be told who
+		// stays.
+		return 4*c.most() + 2*maxOperation
+	case Clock:
 		return 0
 	}
 	return p.Deadtime + c.patience() // Loss, Slow

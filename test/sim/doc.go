@@ -33,8 +33,9 @@
 //  2. No owner: not longer than patience after the last failure, if a director
 //     can act.
 //  3. The client. After one failure of a cluster at rest, what it sends is not
-//     forwarded for at most: nothing after a cut, a partition, a wrong clock; the
-//     dead time less the lease's term if a daemon is killed, stopped or stuck;
+//     forwarded for at most: nothing after a wrong clock; an exchange of
+//     messages when a cut or a partition has healed (one of two owners has let
+//     go, and clients learn which); the dead time less the lease's term if a daemon is killed, stopped or stuck;
 //     the dead time if the host died, or froze, or the lease ends with the
 //     daemon; or, if the daemon is back sooner, the time it was away and one
 //     keepalive. Plus the way of a packet and the system calls of a takeover. In

@@ -131,7 +131,7 @@ func Parse(text string) (Plan, error) {
 		}
 	}
 	if p.Nodes == 0 {
-		return Plan{}, fmt.Errorf("%w: it does not describe a cluster: want seed=1 nodes=2 ...", ErrScript)
+		return Plan{}, fmt.Errorf("%w: it does not describe a cluster: want a line like seed=1 nodes=2", ErrScript)
 	}
 	return p, nil
 }
@@ -179,7 +179,7 @@ func (p *Plan) parseHead(line string) (err error) {
 
 func (p *Plan) parseStep(words []string) (s Step, err error) {
 	if len(words) < 2 || !strings.HasPrefix(words[0], "+") {
-		return s, errors.New("want +WAIT KIND ...")
+		return s, errors.New("want +WAIT KIND and its arguments")
 	}
 	if s.Wait, err = time.ParseDuration(words[0][1:]); err != nil {
 		return s, err
