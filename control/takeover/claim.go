@@ -95,12 +95,7 @@ func (m *Machine) answer(r reportMsg) {
 // What the peer holds is what its newest report of any kind says; its epoch
 // comes with its newest systole message.
 func (m *Machine) contest(info string) {
-	if gone := m.contested &^ m.otherHeld; gone != None {
-		// The loser's last ARP answers may be younger than our announcement.
-		m.contested &^= gone
-		m.emit(Announce{gone})
-		m.info("%s does not hold %s: announced again", m.cfg.Peer, gone)
-	}
+	m.regain()
 	both := m.held & m.otherHeld
 	if both == None || m.lease == LeaseSuspended { // then only an answer counts
 		return
@@ -131,4 +126,16 @@ func (m *Machine) lose(c Class, why string) {
 		m.needsFailback = false // the peer has its own already
 	}
 	m.release(c, false, forLose, why)
+}
+
+// regain announces what the peer owned, too, and holds no more by its newest
+// report: its last ARP answers may be younger than our announcement.
+func (m *Machine) regain() {
+	gone := m.contested &^ m.otherHeld
+	if gone == None {
+		return
+	}
+	m.contested &^= gone
+	m.emit(Announce{gone})
+	m.info("%s does not hold %s: announced again", m.cfg.Peer, gone)
 }

@@ -62,6 +62,8 @@ func (m *Machine) peerResource(msg wire.Message) error {
 		}
 		m.lastReport = r.order
 		m.otherHeld = r.held
+		m.contested |= m.active & r.held
+		m.regain()
 	} else if m.peerSystole {
 		return nil // its full reports say it better, and in order
 	} else if r.held == None {
