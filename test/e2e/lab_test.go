@@ -16,6 +16,8 @@ import (
 	"systole/control"
 	"systole/control/api"
 	"systole/control/realserver"
+	"systole/test/built"
+	"systole/test/need"
 	"systole/test/netlab"
 )
 
@@ -31,48 +33,12 @@ var (
 	binary  string
 )
 
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		if os.Getuid() != 0 {
-			return m.Run() // which skips, or fails where it must not
-		}
-		dir, err := os.MkdirTemp("", "systole-e2e-")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
-		binary = filepath.Join(dir, "systole")
-		build := exec.Command("go", "build", "-o", binary, "systole/cmd/systole")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "building the daemon: %v\n%s", err, out)
-			return 1
-		}
-		return m.Run()
-	}())
-}
+func TestMain(m *testing.M) { os.Exit(built.Run(m, &binary)) }
 
 // needRoot skips without root, unless the tests must run here.
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Getuid() == 0 {
-		return
-	}
-	if os.Getenv("SYSTOLE_CI") != "" {
-		t.Fatal("root is needed for network namespaces, and SYSTOLE_CI says that this test must run")
-	}
-	t.Skip("root is needed for network namespaces")
-}
-
-// need fails the test if a real program that it drives is missing.
-func need(t *testing.T, program string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil {
-		t.Fatalf("%s is missing: run `sh test/deps.sh`", program)
-	}
-	return path
+	need.Root(t, "network namespaces")
 }
 
 // pair is a pair of directors on a LAN with a client and real servers.

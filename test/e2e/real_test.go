@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"systole/test/need"
 	"systole/test/netlab"
 )
 
@@ -41,13 +42,13 @@ http {
   server { listen 80; server_name www.a.com; root %[2]s; }
 }
 `, dir, root)), 0o644))
-	p.background(h, need(p.t, "nginx"), "-c", conf)
+	p.background(h, need.Program(p.t, "nginx"), "-c", conf)
 }
 
 // dnsmasq answers for www.a.com on a host; the second record says which one.
 func (p *pair) dnsmasq(h *netlab.Host) {
 	p.t.Helper()
-	p.background(h, need(p.t, "dnsmasq"), "--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root",
+	p.background(h, need.Program(p.t, "dnsmasq"), "--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root",
 		"--pid-file=", "--address=/www.a.com/192.168.145.101", "--txt-record=who.a.com,"+h.Name, "--local-ttl=0")
 }
 
@@ -62,7 +63,7 @@ func TestRealClientsAndServers(t *testing.T) {
 	}
 
 	t.Run("curl: strictly in turn", func(t *testing.T) {
-		curl := need(t, "curl")
+		curl := need.Program(t, "curl")
 		var got []string
 		for range 20 {
 			out, err := p.run(p.client, curl, "-sS", "--max-time", "5", "-H", "Host: www.a.com", "http://192.168.145.101/")
@@ -78,7 +79,7 @@ func TestRealClientsAndServers(t *testing.T) {
 		}
 	})
 
-	dig := need(t, "dig")
+	dig := need.Program(t, "dig")
 	for _, over := range []string{"+notcp", "+tcp"} {
 		t.Run("dig "+over, func(t *testing.T) {
 			ask := func(name, kind string) string {
@@ -117,7 +118,7 @@ func TestRealClientsAndServers(t *testing.T) {
 	})
 
 	t.Run("metrics by curl", func(t *testing.T) {
-		out, err := p.run(p.daemons["node1"].host, need(t, "curl"), "-sS", "http://127.0.0.1:9101/metrics")
+		out, err := p.run(p.daemons["node1"].host, need.Program(t, "curl"), "-sS", "http://127.0.0.1:9101/metrics")
 		if err != nil || !strings.Contains(out, `systole_role{state="active"} 1`) ||
 			!strings.Contains(out, `systole_real_server_up{real_server="192.168.145.200",service="192.168.145.101:80/tcp"} 1`) {
 			t.Errorf("%v\n%s", err, out)

@@ -5,6 +5,7 @@ package need
 
 import (
 	"os"
+	"os/exec"
 	"testing"
 )
 
@@ -17,11 +18,32 @@ func Root(t testing.TB, what string) {
 
 func root(t testing.TB, what string, euid int, ci string) {
 	t.Helper()
-	switch {
-	case euid == 0:
-	case ci == "1":
-		t.Fatalf("needs root: %s", what)
-	default:
-		t.Skipf("needs root: %s", what)
+	if euid != 0 {
+		missing(t, "root: "+what, ci)
+	}
+}
+
+// Program is for tests that drive a real program. It returns the path of the
+// program, which is named as on a command line, or by its own path.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	return program(t, name, os.Getenv("SYSTOLE_CI"))
+}
+
+func program(t testing.TB, name, ci string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		missing(t, name+", which `sh test/deps.sh` installs", ci)
+	}
+	return path
+}
+
+func missing(t testing.TB, what, ci string) {
+	t.Helper()
+	if ci == "1" {
+		t.Fatalf("needs %s", what)
+	} else {
+		t.Skipf("needs %s", what)
 	}
 }

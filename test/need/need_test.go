@@ -2,6 +2,7 @@ package need
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -29,6 +30,24 @@ func TestRoot(t *testing.T) {
 		v := &verdict{TB: t}
 		if root(v, "BPF programs", c.euid, c.ci); v.says != c.want {
 			t.Errorf("user %d, SYSTOLE_CI=%q: %q, want %q", c.euid, c.ci, v.says, c.want)
+		}
+	}
+}
+
+func TestProgram(t *testing.T) {
+	const absent = "/nonexistent/program"
+	for _, c := range []struct {
+		name, ci, path, want string
+	}{
+		{"sh", "1", "/sh", ""},
+		{"/bin/sh", "1", "/bin/sh", ""},
+		{absent, "", "", "SKIP needs " + absent + ", which `sh test/deps.sh` installs"},
+		{absent, "1", "", "FAIL needs " + absent + ", which `sh test/deps.sh` installs"},
+	} {
+		v := &verdict{TB: t}
+		path := program(v, c.name, c.ci)
+		if v.says != c.want || !strings.HasSuffix(path, c.path) {
+			t.Errorf("%s, SYSTOLE_CI=%q: %q, %q, want %q", c.name, c.ci, path, v.says, c.want)
 		}
 	}
 }
