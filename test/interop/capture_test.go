@@ -53,10 +53,12 @@ func datagram(frame []byte) []byte {
 	return ip[head+8 : length]
 }
 
+// saw decodes a packet. In classic form, which only a serial line has, it bears
+// the field auth always; else theirs leaves it out if told to.
 func (p *pair) saw(to string, b []byte) {
-	m, err := decode(b, theKey)
+	m, err := decode(b, p.key)
 	if err == nil {
-		err = m.complete(m.get("src") == ours || !p.setup.netstring)
+		err = m.complete(m.get("src") == ours || !p.setup.netstring || b[0] == '>')
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -8,5 +8,11 @@
 // over the wire, and who answers ARP. A decoder of the test's own, which shares
 // no code with package wire, verifies every packet.
 //
-// The tests need root, and Debian's heartbeat and resource-agents.
+// TestMatrix has a short story for each cell of a table: medium, method of
+// authentication, message format, and what happens; TestMatrixCovers says what of
+// their product is in it. What each story was, and how many lines of which weight
+// both logs have, is printed at the end (go test -v) and put in
+// build/interop.txt.
+//
+// The tests need root, Debian's heartbeat and resource-agents, and nft.
 package interop

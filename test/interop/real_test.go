@@ -43,10 +43,10 @@ type real struct {
 // realConfig is what goes into /etc/ha.d.
 type realConfig struct {
 	keepalive, deadtime, initdead time.Duration
-	peer                          netip.Addr
+	media                         []string // its lines
 	autoFailback, netstring       bool
 	resources                     map[string][]netip.Addr // by preferred node
-	key                           string
+	key                           secret
 }
 
 func newReal(t *testing.T, lab *netlab.Lab, host *netlab.Host, name string, cfg realConfig) *real {
@@ -75,13 +75,14 @@ keepalive %dms
 deadtime %dms
 initdead %dms
 udpport 694
-ucast %s %s
+baud %d
+%s
 auto_failback %s
 msgfmt %s
 node node1 node2
 realtime off
 coredumps off
-`, cfg.keepalive.Milliseconds(), cfg.deadtime.Milliseconds(), cfg.initdead.Milliseconds(), netlab.NIC, cfg.peer, onOff[cfg.autoFailback], format[cfg.netstring]))
+`, cfg.keepalive.Milliseconds(), cfg.deadtime.Milliseconds(), cfg.initdead.Milliseconds(), baud, strings.Join(cfg.media, "\n"), onOff[cfg.autoFailback], format[cfg.netstring]))
 	var groups strings.Builder
 	for _, n := range nodes {
 		for _, a := range cfg.resources[n] {
@@ -94,9 +95,9 @@ coredumps off
 }
 
 // key writes authkeys; it is read at the next start.
-func (r *real) key(key string) {
+func (r *real) key(key secret) {
 	r.t.Helper()
-	r.write("ha.d/authkeys", 0o600, "auth 1\n1 sha1 "+key+"\n")
+	r.write("ha.d/authkeys", 0o600, key.authkeys())
 }
 
 func (r *real) write(name string, mode os.FileMode, text string) {
@@ -139,7 +140,7 @@ func (r *real) must(err error) {
 func (r *real) start() {
 	r.t.Helper()
 	r.must(os.RemoveAll(filepath.Join(r.dir, "run"))) // as a boot does; pids begin anew
-	r.root("run", "run/resource-agents")
+	r.root("run", "run/lock", "run/resource-agents")
 	r.owned("run/heartbeat", "run/heartbeat/ccm", "run/heartbeat/crm", "run/heartbeat/dopd")
 	cmd := r.host.Command(context.Background(), "unshare", "--uts", "--mount", "--pid", "--ipc", "--fork", "--kill-child",
 		"sh", filepath.Join(r.dir, "boot.sh"), r.name, r.dir)
