@@ -74,11 +74,7 @@ var moves = map[string]struct {
 	"hb_standby": {false, func(p *pair) { p.planned(func() { p.insist("hb_standby") }, "all", "none") }},
 	"theirs stops": {false, func(p *pair) {
 		p.planned(func() {
-			if p.real.status("rscstatus") == "transition" {
-				p.stuck()
-			} else {
-				p.real.stop()
-			}
+			p.stopReal()
 			p.startReal()
 		}, "all", "none")
 	}},
@@ -218,20 +214,38 @@ func (p *pair) insist(how string) {
 	p.t.Errorf("%s: theirs loses each word of its scripts", how)
 }
 
-// stuck is `heartbeat -k` of a real one with msgfmt netstring after it took over
-// from a director that had gone: it waits, for good, for the word that its own
-// script sent of that and it has lost (insist). Only kill -9 is left.
-func (p *pair) stuck() {
+// stopReal is `heartbeat -k`. With msgfmt netstring the real one may wait for
+// good for the word of a script of its own that it has lost (insist): always after
+// it took over from a director that had gone, at times in the stop itself. Then
+// kill -9 is what is left, and ours waits for the dead time.
+func (p *pair) stopReal() {
 	p.t.Helper()
+	if !p.setup.netstring {
+		p.real.stop()
+		return
+	}
 	from := len(p.real.log(0))
-	var stopping sync.WaitGroup
-	stopping.Go(func() { p.real.run(realDaemon, "-k") })
-	p.wait("theirs waits with its stop", 5*time.Second, func() bool {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		p.real.run(realDaemon, "-k")
+	}()
+	const patience = 10 * time.Second // it ends within four
+	stuck := func() bool {
 		return strings.Contains(p.real.log(from), "Shutdown delayed until current resource activity finishes")
-	})
+	}
+	for end := time.Now().Add(patience); time.Now().Before(end) && !stuck(); time.Sleep(50 * time.Millisecond) {
+		select {
+		case <-ended:
+			p.real.kill()
+			return
+		default:
+		}
+	}
+	p.t.Log("heartbeat -k does not end, now kill -9")
 	p.real.kill()
 	p.real.forget(vip)
-	stopping.Wait()
+	<-ended
 	p.wait("ours takes over", 15*time.Second, func() bool { s := p.status(); return s != nil && s.Role == "active" })
 }
 
