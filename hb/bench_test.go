@@ -54,6 +54,35 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 	}
 }
 
+// TestSystoleBeatAllocates: nor do the calm probes of Systole nodes, with their
+// answers.
+func TestSystoleBeatAllocates(t *testing.T) {
+	c := joined(t, testConfig())
+	c.Receive(testTime, "eth0", nodeB(t).systole(5))
+	c.flow = false
+	p := c.peers[0]
+	probes := 0
+	beat := func() {
+		p.since, p.links[0].since = c.nextBeat, c.nextBeat
+		c.Tick(c.nextBeat)
+		for _, p := range c.Drain().Packets {
+			if !p.Beat {
+				probes++
+			}
+		}
+	}
+	for range 2*historySize + 2 {
+		beat()
+	}
+	probes = 0
+	if n := testing.AllocsPerRun(1000, beat); n != 0 {
+		t.Errorf("%v allocations for a beat, want 0", n)
+	}
+	if probes < 100 {
+		t.Errorf("%d probes in 1001 beats", probes)
+	}
+}
+
 // BenchmarkBeat is one keepalive: Tick with a beat, Drain.
 func BenchmarkBeat(b *testing.B) {
 	c := joined(b, testConfig())
@@ -75,7 +104,7 @@ func BenchmarkReceiveStatus(b *testing.B) {
 	const n = 4096
 	packets := make([][]byte, n)
 	for i := range packets {
-		packets[i] = r.status(uint64(5+i), "active")
+		packets[i] = r.systole(uint64(5 + i))
 	}
 	now := testTime
 	i := 0
@@ -83,6 +112,7 @@ func BenchmarkReceiveStatus(b *testing.B) {
 	for b.Loop() {
 		if i%n == 0 {
 			c.peers[0].win.last, c.peers[0].ackSent, c.peers[0].statusSeq = 4, 4, 4
+			c.peers[0].newest = 4
 		}
 		now = now.Add(time.Microsecond)
 		c.nextBeat = now.Add(time.Second)

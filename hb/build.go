@@ -119,6 +119,11 @@ func (c *Core) sendStatus(now time.Time) {
 	b.text("st", string(c.status))
 	b.number("dt", uint64(c.ownDeadtime()/time.Millisecond), 16)
 	b.text("protocol", "1")
+	b.text("systole", "1")
+	b.number("ka", uint64((c.cfg.Keepalive+time.Millisecond-1)/time.Millisecond), 16)
+	if c.ends {
+		b.text("ends", "1")
+	}
 	c.finish(b, now, true, true, nil)
 	c.lastBeat = now
 }
@@ -128,6 +133,7 @@ type outbox struct {
 	arena   []byte
 	packets []Packet
 	events  []Event
+	asks    []string
 }
 
 // keepArena is how much memory is kept for the next packets after a burst.
@@ -139,5 +145,5 @@ func (o *outbox) reset() {
 	}
 	clear(o.packets)
 	clear(o.events)
-	o.arena, o.packets, o.events = o.arena[:0], o.packets[:0], o.events[:0]
+	o.arena, o.packets, o.events, o.asks = o.arena[:0], o.packets[:0], o.events[:0], o.asks[:0]
 }

@@ -303,6 +303,10 @@ func TestCaptureFields(t *testing.T) {
 		if typ == "repnodes" { // the original writes this one in more than one order
 			continue
 		}
+		if typ == "status" { // what only Systole nodes say
+			m.Del("systole")
+			m.Del("ka")
+		}
 		if !real[typ][fields(m)] {
 			t.Errorf("%s is %q, the real one %v", typ, fields(m), real[typ])
 		}

@@ -56,6 +56,14 @@ type Config struct {
 
 	// Ordered asks for the events Ordered and Gap besides Delivered.
 	Ordered bool
+	// Grace is by how much a Systole node's beat may be late before the node is
+	// suspected, and Window how long it is then asked, if losses do not demand
+	// longer: see suspicion in the package comment. Default: a quarter of the
+	// keepalive that the node announces, and at least 1 and 2 ms.
+	Grace, Window time.Duration
+	// NoEarlyDeath: a suspected node is asked for a beat but dies at its dead
+	// time only.
+	NoEarlyDeath bool
 
 	// Format and Keys are how packets are written and authenticated. Every
 	// form is accepted whatever Format says.
@@ -175,6 +183,7 @@ func (cfg *Config) normalTimes() error {
 	}{
 		{"Keepalive", cfg.Keepalive}, {"Deadtime", cfg.Deadtime}, {"Warntime", cfg.Warntime},
 		{"Initdead", cfg.Initdead}, {"MaxRexmitDelay", cfg.MaxRexmitDelay},
+		{"Grace", cfg.Grace}, {"Window", cfg.Window},
 	} {
 		if d.value < 0 || d.value > maxDeadtime {
 			return badConfig("%s: %v is not within 0 to %v", d.name, d.value, maxDeadtime)

@@ -29,7 +29,10 @@ type Core struct {
 	status Status
 	peers  []*peer // in the order of Config.Nodes, without ourselves
 	byName map[string]*peer
-	links  []link // our own packets as we hear them, by medium
+	links  []link  // our own packets as we hear them, by medium
+	broken []uint8 // by medium: why we cannot use it, a bit for each NoticeKind
+	ends   bool    // our data plane ends with this process
+	probes uint64  // number of our last probe
 
 	lastCall  time.Time
 	lastBeat  time.Time // our last status message
@@ -72,6 +75,8 @@ func New(cfg Config, now time.Time, rnd *rand.Rand) (*Core, error) {
 		lastBeat: now,
 		nextBeat: now,
 		flow:     true,
+		broken:   make([]uint8, len(cfg.Media)),
+		probes:   uint64(now.UnixNano()), // no start uses the numbers of one before
 		limits:   make(map[limitKey]*limit),
 	}
 	for _, name := range cfg.Nodes {
@@ -200,11 +205,27 @@ func (c *Core) Stop(now time.Time) {
 // one, which uses its memory again; the messages in events stay valid. Who
 // does not drain lets output grow without limit.
 func (c *Core) Drain() Output {
-	o := Output{Packets: c.out.packets, Events: c.out.events}
+	o := Output{Packets: c.out.packets, Events: c.out.events, Asks: c.out.asks}
 	c.spare.reset()
 	c.out, c.spare = c.spare, c.out
 	return o
 }
+
+// SetEnds says whether our data plane ends with this process: whether the
+// kernel takes its lease before it closes our sockets. Only then may others
+// conclude from a refused packet that we own nothing any more. They are told at
+// once.
+func (c *Core) SetEnds(now time.Time, ends bool) {
+	now = c.enter(now)
+	if c.ends != ends {
+		c.ends = ends
+		c.sendStatus(now)
+	}
+}
+
+// Keepalive is the period of our beats. Who calls the core later than this
+// after its Deadline has stood still.
+func (c *Core) Keepalive() time.Duration { return c.cfg.Keepalive }
 
 // PeersAlive is the number of other nodes that were heard and are not dead.
 func (c *Core) PeersAlive() int {
@@ -235,6 +256,10 @@ func (c *Core) enter(now time.Time) time.Time {
 		for _, p := range c.peers {
 			p.since = p.since.Add(late)
 			shift(p.links, late)
+			p.echo.mixed = true
+			if p.suspicion.on {
+				c.look(now, p)
+			}
 		}
 		shift(c.links, late)
 		c.event(Stalled{For: late, Dead: now.Sub(c.lastBeat) > c.ownDeadtime()})

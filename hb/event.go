@@ -17,16 +17,21 @@ const (
 	Dead   Status = "dead"   // silent for its dead time
 )
 
-// Output is what a Core wants done. Both lists are in the order in which
-// things happened.
+// Output is what a Core wants done. The lists are in the order in which things
+// happened.
 type Output struct {
 	Packets []Packet
 	Events  []Event
+	// Asks are nodes whose machines shall be asked whether they run, by an ICMP
+	// echo request on each of their addresses. The answers are Notices.
+	Asks []string
 }
 
-// Packet is one datagram for every medium.
+// Packet is one datagram.
 type Packet struct {
 	Data []byte
+	// Medium is the only one to send it on; empty for all.
+	Medium string
 	// Beat: the packet carries our status, so a node that gets it holds us for
 	// alive for one more dead time. Who must not be believed alive (a director
 	// whose lease cannot be renewed) does not send it. Set for periodic,
@@ -36,10 +41,14 @@ type Packet struct {
 	// for a sign of life now. So whatever lasts as long as the patience of the
 	// others (a director's lease) must not be renewed by it.
 	Again bool
+	// Answer: the packet says that we live, to a node that suspects us. It is
+	// no beat: it renews no lease and nobody's patience. It goes out only if
+	// the last beat did.
+	Answer bool
 }
 
 // Event is something the upper layers should know: NodeChanged, LinkChanged,
-// Delivered, Lost, Ordered, Gap, Joined, Stalled or Report.
+// Suspected, Cleared, Delivered, Lost, Ordered, Gap, Joined, Stalled or Report.
 type Event interface {
 	isEvent()
 	// String is the event in a few words, without its time.
@@ -52,6 +61,7 @@ type NodeChanged struct {
 	From, To Status
 	Why      string        // for people
 	Silence  time.Duration // To is Dead: how long it was silent, as far as we listened
+	Early    bool          // To is Dead: before the dead time; Why has the evidence
 	// Returned: it was dead and is back with the same generation. The network
 	// was parted, or the node (or we) stood still: both sides may own the same
 	// resources now (section 11; what to do is up to package takeover). A node
@@ -63,12 +73,27 @@ type NodeChanged struct {
 	Restarted bool
 }
 
-// LinkChanged: packets of a node arrive on a medium again, or none did for the
-// dead time. Node may be ourselves, on media where one hears oneself.
+// LinkChanged: packets of a node arrive on a medium again, or do not any more.
+// Node may be ourselves, on media where one hears oneself.
 type LinkChanged struct {
 	Node, Medium string
-	Up           bool
+	State        LinkState
+	Up           bool          // State is LinkUp
 	Silence      time.Duration // if not Up
+	Why          string        // for people; empty for silence as long as the dead time
+}
+
+// Suspected: a Systole node gave no sign of life in time; it is being asked.
+// What follows is Cleared, or its death.
+type Suspected struct {
+	Node, Why string
+}
+
+// Cleared: a suspected node lives.
+type Cleared struct {
+	Node  string
+	After time.Duration // since Suspected
+	By    string        // what it sent
 }
 
 // Delivered is a message for us or for all, our own included, so that all
@@ -153,6 +178,8 @@ type Report struct {
 
 func (NodeChanged) isEvent() {}
 func (LinkChanged) isEvent() {}
+func (Suspected) isEvent()   {}
+func (Cleared) isEvent()     {}
 func (Delivered) isEvent()   {}
 func (Lost) isEvent()        {}
 func (Ordered) isEvent()     {}
@@ -176,7 +203,17 @@ func (e LinkChanged) String() string {
 	if e.Up {
 		return fmt.Sprintf("link %s:%s up", e.Node, e.Medium)
 	}
-	return fmt.Sprintf("link %s:%s dead, silent for %v", e.Node, e.Medium, e.Silence)
+	s := fmt.Sprintf("link %s:%s %v, silent for %v", e.Node, e.Medium, e.State, e.Silence)
+	if e.Why != "" {
+		s += ": " + e.Why
+	}
+	return s
+}
+
+func (e Suspected) String() string { return fmt.Sprintf("suspecting %s: %s", e.Node, e.Why) }
+
+func (e Cleared) String() string {
+	return fmt.Sprintf("%s lives: %s after %v", e.Node, e.By, e.After)
 }
 
 func (e Delivered) String() string {

@@ -1,6 +1,7 @@
 package hb
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -11,7 +12,7 @@ import (
 // FuzzReceive feeds a core messages of node b made of any text: correctly
 // signed, as a peer with the key but out of its mind could send them. Each line
 // is "delay in ms, type, name=value ..."; the common fields are added unless
-// given. Nothing panics, every packet sent can be read, time moves on, and
+// given; type "!" is a notice of that kind. Nothing panics, every packet sent can be read, time moves on, and
 // memory stays within its limits.
 func FuzzReceive(f *testing.F) {
 	f.Add("0 status seq=1 st=init dt=1388\n0 status seq=2 st=up dt=1388 protocol=1\n500 repnodes seq=3 nodelist=a")
@@ -20,6 +21,9 @@ func FuzzReceive(f *testing.F) {
 	f.Add("0 status seq=1 st=up protocol=1\n0 NS_rexmit dest=a firstseq=1 lastseq=18446744073709551615\n60000 NS_ackmsg dest=a ackseq=3")
 	f.Add("0 status seq=100 st=up protocol=1\n0 status seq=fa st=up protocol=1\n0 x seq=3 hg=4\n0 x seq=f9 hg=4\n0 x hg=3 seq=4\n0 x hg=ffffffffffffffff seq=1")
 	f.Add("0 status src=a seq=1\n0 status src=B seq=1\n0 status ts=0 seq=1\n0 status hg= seq=1\n0 dest=b seq=1")
+	const life = "0 status seq=1 st=up dt=1388 protocol=1 systole=1 ka=3e8 ends=1\n0 repnodes seq=2 nodelist=a\n0 ! kind=1\n"
+	f.Add(life + "0 NS_probe dest=a n=1\n400 NS_probe dest=a n=ffffffffffffffff late=1\n0 NS_alive dest=a n=0\n3000 status seq=3 st=up ka=1 systole=1 dt=3")
+	f.Add(life + "100 ! kind=2\n0 ! kind=2\n900 ! kind=3\n0 ! kind=4\n0 ! kind=5\n0 ! kind=6\n0 ! kind=7\n9000 status seq=3 systole=1 ka=0")
 	f.Fuzz(func(t *testing.T, text string) { fuzzReceive(t, text, testKeys) })
 }
 
@@ -82,6 +86,12 @@ func fuzzReceive(t *testing.T, text string, keys wire.Keys) {
 			look()
 		}
 		now = end
+		if words[1] == "!" {
+			kind, _ := strconv.ParseUint(strings.TrimPrefix(strings.Join(words[2:], ""), "kind="), 10, 8)
+			c.Notice(now, Notice{Node: "b", Medium: "eth0", Kind: NoticeKind(kind)})
+			look()
+			continue
+		}
 		m := wire.New(words[1], "src", b.name, "hg", "3", "ts", "1")
 		for _, w := range words[2:] {
 			switch k, v, _ := strings.Cut(w, "="); k {

@@ -29,13 +29,16 @@ type incoming struct {
 	deadtimeText []byte
 	hasDeadtime  bool
 	protocol     bool
+	systole      bool
+	keepalive    time.Duration // 0: not said, or not usable
+	ends         bool
 }
 
 // parse checks that the fields are there which every receiver requires
 // (section 4). Numbers are hexadecimal.
 func parse(m wire.Message) (incoming, error) {
 	in := incoming{Message: m}
-	var seqText, genText, tsText, countText []byte
+	var seqText, genText, tsText, countText, keepaliveText []byte
 	for i := range m.Fields {
 		f := &m.Fields[i]
 		dst, kind := (*[]byte)(nil), wire.String
@@ -72,6 +75,12 @@ func parse(m wire.Message) (incoming, error) {
 			dst = &in.deadtimeText
 		case "protocol":
 			in.protocol = true
+		case "systole":
+			in.systole = true
+		case "ends":
+			in.ends = true
+		case "ka":
+			dst = &keepaliveText
 		}
 		switch {
 		case dst == nil:
@@ -115,6 +124,9 @@ func parse(m wire.Message) (incoming, error) {
 	// overflow.
 	if ms, ok := hex(in.deadtimeText); ok && 0 < ms && ms <= math.MaxUint32 {
 		in.deadtime, in.hasDeadtime = time.Duration(ms)*time.Millisecond, true
+	}
+	if ms, ok := hex(keepaliveText); ok && ms <= math.MaxUint32 {
+		in.keepalive = time.Duration(ms) * time.Millisecond
 	}
 	return in, nil
 }

@@ -49,7 +49,9 @@ func (c *Core) Tick(now time.Time) {
 		if at := p.order.endAt; !at.IsZero() && !now.Before(at) {
 			c.releaseDead(p)
 		}
+		c.watch(now, p)
 		c.expireLinks(now, p.name, p.links, p.deadtime)
+		c.watchLinks(now, p)
 		c.requestMissing(now, p)
 	}
 	c.expireLinks(now, c.cfg.Node, c.links, c.cfg.Deadtime)
@@ -84,18 +86,15 @@ func (c *Core) Deadline() time.Time {
 			for i := range p.win.missing {
 				earlier(p.win.missing[i].due)
 			}
+			earlier(c.suspicionDeadline(p))
 		}
 		if !p.order.endAt.IsZero() {
 			earlier(p.order.endAt)
 		}
-		for i := range p.links {
-			if p.links[i].up {
-				earlier(p.links[i].since.Add(p.deadtime))
-			}
-		}
+		earlier(c.linksDeadline(p))
 	}
 	for i := range c.links {
-		if c.links[i].up {
+		if c.links[i].state != LinkDead {
 			earlier(c.links[i].since.Add(c.cfg.Deadtime))
 		}
 	}
@@ -124,9 +123,17 @@ func (c *Core) die(now time.Time, p *peer) {
 	case limit > p.deadtime:
 		why = fmt.Sprintf("silent for initdead %v", limit)
 	}
+	if s := &p.suspicion; s.on && s.echoes > 0 {
+		why += fmt.Sprintf("; its host runs: it answered %d of %d echo requests", s.echoes, s.asks)
+	}
 	from := p.status
-	p.status = Dead
+	p.status, p.suspicion.on = Dead, false
 	c.event(NodeChanged{Node: p.name, From: from, To: Dead, Why: why, Silence: silence})
+	c.bury(now, p)
+}
+
+// bury does what any death has as a consequence.
+func (c *Core) bury(now time.Time, p *peer) {
 	c.releaseDead(p)
 	if c.asking && c.asked == p {
 		c.nextAsk = now
@@ -140,9 +147,14 @@ func (c *Core) die(now time.Time, p *peer) {
 // message that overtook its status would be dropped as a duplicate.
 func (c *Core) restarted(now time.Time, p *peer, gen uint64) {
 	from, old := p.status, p.gen
+	c.trust(now, p, "its restart")
 	c.lost(p, p.win.abandon())
 	c.releaseUpTo(p, p.win.last)
 	p.win, p.order = window{}, order{}
+	for i := range p.links {
+		p.links[i].numbers.restart(p.newest)
+	}
+	p.newest, p.systole, p.ends = 0, false, false
 	if from != Dead {
 		p.win.fromOne()
 		p.guard.first = 0
@@ -169,6 +181,7 @@ func (c *Core) heardStatus(now time.Time, p *peer, m *incoming) {
 		return // retransmitted: it is alive, but this is old news
 	}
 	p.statusSeq = m.seq
+	c.heardSystole(now, p, m)
 	if !m.protocol && c.flow {
 		c.flow = false
 		c.event(Report{Info, fmt.Sprintf("node %s does not speak protocol 1: no acknowledgements and no flow control from now on", p.name)})
@@ -198,4 +211,23 @@ func (c *Core) heardStatus(now time.Time, p *peer, m *incoming) {
 	case from != to:
 		c.event(NodeChanged{Node: p.name, From: from, To: to, Why: "it says so"})
 	}
+}
+
+// heardSystole takes what only a Systole node says of itself in its status.
+func (c *Core) heardSystole(now time.Time, p *peer, m *incoming) {
+	deadtime := p.deadtime
+	if m.hasDeadtime {
+		deadtime = m.deadtime
+	}
+	p.systole = m.systole && m.keepalive > 0 && deadtime > 2*m.keepalive
+	if !p.systole {
+		p.ends = false
+		if m.systole {
+			c.report(now, reportMalformed, p.id, Warn, "status of node %s has no usable keepalive (%v, dead time %v): it is judged by its dead time alone", p.name, m.keepalive, deadtime)
+		}
+		c.trust(now, p, "status")
+		return
+	}
+	p.keepalive, p.ends = m.keepalive, m.ends
+	c.checkEcho(now, p)
 }

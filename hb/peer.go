@@ -1,8 +1,6 @@
 package hb
 
-import (
-	"time"
-)
+import "time"
 
 // peer is what we know of another node.
 type peer struct {
@@ -31,48 +29,19 @@ type peer struct {
 	links      []link
 	guard      peerGuard
 	order      order
+	newest     uint64                 // its highest number heard on any medium
+	passed     [numbersKept]time.Time // when newest came to each of the last numbers
+
+	// Of a Systole node (see suspicion in the package comment).
+	systole      bool
+	keepalive    time.Duration // as it announced
+	ends         bool          // its data plane ends with its process
+	suspicion    suspicion
+	lookAt       time.Time // no new suspicion for a late beat before
+	refusalsFrom time.Time // nor for a refusal
+	calmAt       time.Time // next calm probe
+	echo         echo
 }
 
 // live: heard and not dead.
 func (p *peer) live() bool { return p.heard && p.status != Dead }
-
-// link is a node on a medium (section 7).
-type link struct {
-	up    bool
-	since time.Time // last packet, plus the time we were deaf
-}
-
-func shift(links []link, d time.Duration) {
-	for i := range links {
-		if links[i].up {
-			links[i].since = links[i].since.Add(d)
-		}
-	}
-}
-
-// heardOn notes a packet of a node on a medium. Any packet counts, duplicates
-// too: that is how each of several media is known to work.
-func (c *Core) heardOn(now time.Time, node string, links []link, medium string) {
-	for i, name := range c.cfg.Media {
-		if name != medium {
-			continue
-		}
-		links[i].since = now
-		if !links[i].up {
-			links[i].up = true
-			c.event(LinkChanged{Node: node, Medium: medium, Up: true})
-		}
-		return
-	}
-}
-
-// expireLinks declares links dead that were silent for the node's dead time.
-func (c *Core) expireLinks(now time.Time, node string, links []link, deadtime time.Duration) {
-	for i := range links {
-		l := &links[i]
-		if silence := now.Sub(l.since); l.up && silence >= deadtime {
-			l.up = false
-			c.event(LinkChanged{Node: node, Medium: c.cfg.Media[i], Silence: silence})
-		}
-	}
-}

@@ -231,8 +231,10 @@ func TestEveryMessageArrives(t *testing.T) {
 		s.Run(rest)
 		n := len(s.names)
 		beats := n * int(rest/(200*time.Millisecond))
-		if types["status"] < beats-n || types["status"] > beats+n || types["NS_ackmsg"] > (n-1)*(beats/10+n) || len(types) != 2 {
-			t.Errorf("at rest for %v: %v, want %d beats, a tenth of it acknowledged by %d nodes, and nothing else", rest, types, beats, n-1)
+		calm := n * (n - 1) * (beats/n/10 + 1) // each node asks each other every ten beats at most
+		if types["status"] < beats-n || types["status"] > beats+n || types["NS_ackmsg"] > (n-1)*(beats/10+n) ||
+			types["NS_probe"] > calm || types["NS_alive"] > calm*len(media) || len(types) != 4 {
+			t.Errorf("at rest for %v: %v, want %d beats, a tenth of it acknowledged by %d nodes, %d probes, and nothing else", rest, types, beats, n-1, calm)
 		}
 		for _, name := range s.names {
 			for _, p := range s.Core(name).Snapshot(s.Now()).Peers {

@@ -106,13 +106,16 @@ func (c *Core) heardSelf(now time.Time, medium string, in *incoming) {
 		c.counters.Stale++ // an earlier life of ours
 		return
 	}
-	c.heardOn(now, c.cfg.Node, c.links, medium)
+	c.heardOn(now, c.cfg.Node, c.links, c.medium(medium), 0)
 }
 
 // receive does the bookkeeping of section 6.2, which every packet gets whoever
 // it is for, and then hands the message on.
 func (c *Core) receive(now time.Time, medium string, p *peer, in *incoming) {
-	c.heardOn(now, p.name, p.links, medium)
+	on := c.medium(medium)
+	if c.heardOn(now, p.name, p.links, on, p.newest) {
+		p.calmAt = now // to know its round trip
+	}
 	if !p.heard {
 		p.heard = true
 		if p.status != Dead {
@@ -124,7 +127,7 @@ func (c *Core) receive(now time.Time, medium string, p *peer, in *incoming) {
 			c.counters.Duplicates++
 			return
 		}
-		c.heardUnnumbered(now, p, in)
+		c.heardUnnumbered(now, p, medium, in)
 		c.checkComplete(now)
 		return
 	}
@@ -135,6 +138,7 @@ func (c *Core) receive(now time.Time, medium string, p *peer, in *incoming) {
 			c.restarted(now, p, in.gen)
 		}
 	}
+	c.numbered(now, p, on, in.seq)
 	isStatus := string(in.typ) == "status"
 	if isStatus {
 		// A status that comes after the dead time does not undo it: the node
@@ -158,6 +162,9 @@ func (c *Core) receive(now time.Time, medium string, p *peer, in *incoming) {
 	if !fresh && !p.guard.overtaken(in) {
 		c.counters.Duplicates++
 		return
+	}
+	if p.suspicion.on {
+		c.trust(now, p, string(in.typ))
 	}
 	c.acknowledge(now, p)
 	switch {
@@ -194,7 +201,7 @@ func (c *Core) isOurName(name []byte) bool {
 
 // heardUnnumbered takes an NS_ message. For them dest alone says who is meant,
 // except that everybody learns from a NAK. Unknown ones have no effect.
-func (c *Core) heardUnnumbered(now time.Time, p *peer, in *incoming) {
+func (c *Core) heardUnnumbered(now time.Time, p *peer, medium string, in *incoming) {
 	switch string(in.typ) {
 	case "NS_rexmit":
 		if c.isOurName(in.dest) {
@@ -206,5 +213,13 @@ func (c *Core) heardUnnumbered(now time.Time, p *peer, in *incoming) {
 		}
 	case "NS_nak_rexmit":
 		c.heardNak(now, p, in)
+	case "NS_probe":
+		if c.isOurName(in.dest) {
+			c.heardProbe(now, p, medium, in)
+		}
+	case "NS_alive":
+		if c.isOurName(in.dest) {
+			c.heardAlive(now, p, c.medium(medium), in)
+		}
 	}
 }

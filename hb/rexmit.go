@@ -40,7 +40,7 @@ func (c *Core) requestMissing(now time.Time, p *peer) {
 			continue
 		}
 		p.burst++
-		m.due = now.Add(c.cfg.MaxRexmitDelay)
+		m.due, m.asked = now.Add(c.cfg.MaxRexmitDelay), true
 		c.counters.Requests++
 		b := c.begin("NS_rexmit")
 		b.text("dest", p.name)

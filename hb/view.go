@@ -35,13 +35,23 @@ type PeerView struct {
 	Acked      uint64        // our newest message it has acknowledged
 	Key        string        // what it signs with: "2 sha256"; "" if not heard
 	Links      []LinkView
+
+	Systole   bool          // its newest status says so
+	Keepalive time.Duration // as it announces it; 0 for an old node
+	Ends      bool          // it says that its data plane ends with its process
+	Suspected bool          // it is being asked whether it lives
 }
 
 // LinkView is a node on a medium.
 type LinkView struct {
-	Medium string
-	Up     bool
-	Age    time.Duration // of the last packet; negative if none came yet
+	Medium   string
+	Up       bool // State is LinkUp
+	State    LinkState
+	Age      time.Duration // of the last packet; negative if none came yet
+	Loss     float64       // share of the node's last 128 numbered packets that did not come on it
+	RTT      time.Duration // smoothed round trip of probes; 0 if not known
+	Received uint64        // numbered packets heard on it, each once
+	Missed   uint64        // numbered packets that were heard elsewhere, or not at all
 }
 
 // Counters count since the start.
@@ -53,6 +63,9 @@ type Counters struct {
 	Requests      uint64 // retransmissions we asked for
 	Retransmitted uint64 // packets sent again
 	Naks          uint64 // requests we had to refuse
+	Suspicions    uint64 // of all nodes together
+	Cleared       uint64 // of these
+	EarlyDeaths   uint64 // of these
 }
 
 // Snapshot returns the view at time now.
@@ -72,7 +85,7 @@ func (c *Core) SnapshotInto(now time.Time, into *View) {
 		Seq:        c.history.newest,
 		Unacked:    c.unacked(),
 		Peers:      into.Peers[:0],
-		Links:      c.linkViews(now, c.links, into.Links),
+		Links:      c.linkViews(now, c.links, 0, into.Links),
 		Counters:   c.counters,
 	}
 	for i, p := range c.peers {
@@ -93,7 +106,11 @@ func (c *Core) SnapshotInto(now time.Time, into *View) {
 			Lost:       p.lostNumber,
 			Acked:      p.acked,
 			Key:        p.guard.keyText,
-			Links:      c.linkViews(now, p.links, links),
+			Links:      c.linkViews(now, p.links, p.newest, links),
+			Systole:    p.systole,
+			Keepalive:  p.announcedKeepalive(),
+			Ends:       p.ends,
+			Suspected:  p.suspicion.on,
 		})
 	}
 	*into = v
@@ -117,10 +134,26 @@ func (v View) Peer(name string) (PeerView, bool) {
 	return v.Peers[i], true
 }
 
-func (c *Core) linkViews(now time.Time, links []link, into []LinkView) []LinkView {
+func (p *peer) announcedKeepalive() time.Duration {
+	if p.systole {
+		return p.keepalive
+	}
+	return 0
+}
+
+func (c *Core) linkViews(now time.Time, links []link, newest uint64, into []LinkView) []LinkView {
 	views := slices.Grow(into[:0], len(links))[:len(links)]
-	for i, l := range links {
-		views[i] = LinkView{Medium: c.cfg.Media[i], Up: l.up, Age: age(now, l.since)}
+	for i := range links {
+		l := &links[i]
+		v := LinkView{
+			Medium: c.cfg.Media[i], Up: l.state == LinkUp, State: l.state,
+			Age: age(now, l.since), RTT: l.trip.smooth,
+		}
+		if lost, of := l.numbers.recent(newest, newest); of > 0 {
+			v.Loss = float64(lost) / float64(of)
+		}
+		v.Received, v.Missed = l.numbers.totals(newest)
+		views[i] = v
 	}
 	return views
 }

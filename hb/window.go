@@ -16,8 +16,9 @@ type window struct {
 
 // missing is a number that was skipped, and when to ask for it.
 type missing struct {
-	seq uint64
-	due time.Time
+	seq   uint64
+	due   time.Time
+	asked bool // it was asked for
 }
 
 // span is a range of sequence numbers, both ends included.
@@ -61,7 +62,21 @@ func (w *window) receive(seq uint64) (fresh bool, added int, lost []span) {
 
 // drop removes seq from the missing numbers; false if it is not missing.
 func (w *window) drop(seq uint64) bool {
-	i, ok := slices.BinarySearchFunc(w.missing, seq, func(m missing, seq uint64) int {
+	i, ok := w.find(seq)
+	if ok {
+		w.missing = slices.Delete(w.missing, i, i+1)
+	}
+	return ok
+}
+
+// requested: seq is missing and was asked for.
+func (w *window) requested(seq uint64) bool {
+	i, ok := w.find(seq)
+	return ok && w.missing[i].asked
+}
+
+func (w *window) find(seq uint64) (int, bool) {
+	return slices.BinarySearchFunc(w.missing, seq, func(m missing, seq uint64) int {
 		switch {
 		case m.seq < seq:
 			return -1
@@ -70,10 +85,6 @@ func (w *window) drop(seq uint64) bool {
 		}
 		return 0
 	})
-	if ok {
-		w.missing = slices.Delete(w.missing, i, i+1)
-	}
-	return ok
 }
 
 // forget gives up every missing number up to and including seq.

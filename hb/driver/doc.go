@@ -13,7 +13,8 @@
 //     writes no log: what it has to say is an hb.Report among the events.
 //  3. Every event arrives in order, or Run ends with ErrOverflow: an event
 //     that takeover misses would be worse than a node that is seen dead. Only
-//     Reports may be left out, and then a Report says how many.
+//     Reports, Suspected and Cleared may be left out, and then a Report says
+//     how many.
 //  4. When Run has returned, all its goroutines have ended, the media are
 //     closed, and Events is closed.
 //  5. In steady state neither a beat nor a received packet allocates memory.

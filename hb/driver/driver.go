@@ -29,6 +29,10 @@ type Config struct {
 	// Media are the paths to the other nodes; their names are those that the
 	// core was configured with. Run closes them.
 	Media []media.Medium
+	// Hosts, if set, asks the machines of the other nodes and tells what the
+	// network says of them and of our interfaces: without it no node is declared
+	// dead before its dead time for its silence. Run closes it.
+	Hosts Hosts
 	// BeforeBeat, if set, is asked in the loop right before a beat is sent,
 	// with the present time. If it returns false the beat is not sent, and if
 	// it goes on the others hold this node for dead. It must be quick, since
@@ -42,6 +46,17 @@ type Config struct {
 	// Queue is how many events wait for a reader before Run gives up.
 	// Default 4096.
 	Queue int
+}
+
+// Hosts tells of the machines on which the other nodes run, as opposed to their
+// daemons; package hb/host does it.
+type Hosts interface {
+	// Ask asks the node's machine whether it runs. It never waits.
+	Ask(node string)
+	// Receive waits for the next notice. An error is the last thing it returns,
+	// above all after Close.
+	Receive() (hb.Notice, error)
+	Close() error
 }
 
 // Stats counts since the start.
@@ -67,6 +82,7 @@ type Driver struct {
 	core *hb.Core // the loop's
 
 	in       chan *datagram // what readers have read; has room for all there are
+	notices  chan notice    // what Hosts has said
 	troubles chan hb.Report // what readers have to say
 	calls    chan call      // what other goroutines want of the loop
 	events   chan hb.Event  // what the loop gives away
@@ -116,7 +132,8 @@ func New(cfg Config) (*Driver, error) {
 		cfg:      cfg,
 		core:     cfg.Core,
 		in:       make(chan *datagram, len(cfg.Media)*datagramsPerMedium),
-		troubles: make(chan hb.Report, len(cfg.Media)),
+		notices:  make(chan notice, noticeBuffer),
+		troubles: make(chan hb.Report, len(cfg.Media)+1),
 		calls:    make(chan call),
 		events:   make(chan hb.Event, eventBuffer),
 		stop:     make(chan struct{}),
@@ -170,6 +187,12 @@ func (d *Driver) SetKeys(keys wire.Keys) error {
 	return err
 }
 
+// SetEnds tells the other nodes whether our data plane ends with this process;
+// see hb.Core.SetEnds.
+func (d *Driver) SetEnds(ends bool) error {
+	return d.do(func(now time.Time) { d.core.SetEnds(now, ends) })
+}
+
 // Stop begins a graceful end: no message can be submitted any more, while
 // beats and retransmissions go on until the context of Run ends, which should
 // be 2 to 3 s later (heartbeat-wire.md section 11).
@@ -198,8 +221,14 @@ func (d *Driver) Run(ctx context.Context) error {
 	for _, m := range d.cfg.Media {
 		readers.Go(func() { d.read(m) })
 	}
+	if d.cfg.Hosts != nil {
+		readers.Go(d.readHosts)
+	}
 	err := d.loop(ctx)
 	close(d.stop)
+	if d.cfg.Hosts != nil {
+		d.cfg.Hosts.Close()
+	}
 	for _, m := range d.cfg.Media {
 		m.Close()
 	}

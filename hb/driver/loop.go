@@ -19,6 +19,9 @@ func (d *Driver) loop(ctx context.Context) error {
 		for range len(d.in) {
 			d.receive(<-d.in, now)
 		}
+		for range len(d.notices) {
+			d.notice(<-d.notices, now)
+		}
 		if deadline := d.core.Deadline(); !now.Before(deadline) {
 			d.setMaxLate(now.Sub(deadline))
 			d.load(now)
@@ -38,6 +41,8 @@ func (d *Driver) loop(ctx context.Context) error {
 		case <-timer.C:
 		case g := <-d.in:
 			d.receive(g, time.Now())
+		case n := <-d.notices:
+			d.notice(n, time.Now())
 		case c := <-d.calls:
 			c.f(time.Now())
 			close(c.ran)
@@ -62,16 +67,24 @@ func (d *Driver) loop(ctx context.Context) error {
 
 // receive hands one packet to the core, with the time at which it was read.
 //
-// If it was read after the core should have been called, the loop was late,
-// and its time is now. The core then sees the delay as one and can tell it
+// If the core should have been called a keepalive ago, the loop was late, and
+// its time is now. The core then sees the delay as one and can tell it
 // from silence of the others; packets with old times would hide it.
 func (d *Driver) receive(g *datagram, now time.Time) {
-	at := g.at
-	if at.After(d.core.Deadline()) {
-		at = now
-	}
-	d.core.Receive(at, g.medium, g.data)
+	d.core.Receive(d.when(g.at, now), g.medium, g.data)
 	g.release()
+}
+
+// notice is receive for what Hosts has said.
+func (d *Driver) notice(n notice, now time.Time) {
+	d.core.Notice(d.when(n.at, now), n.Notice)
+}
+
+func (d *Driver) when(read, now time.Time) time.Time {
+	if now.Sub(d.core.Deadline()) >= d.core.Keepalive() {
+		return now
+	}
+	return read
 }
 
 // flush sends the packets that the core has made and queues its events.
@@ -81,10 +94,26 @@ func (d *Driver) flush(now time.Time) error {
 		if p.Beat && !d.mayBeat(p.Again) {
 			continue
 		}
+		if p.Answer && d.noBeats {
+			continue // who may not beat must not look alive either
+		}
 		for i, m := range d.cfg.Media {
+			if p.Medium != "" && p.Medium != m.Name() {
+				continue
+			}
 			if r, changed := d.sending[i].note(m.Send(p.Data)); changed {
 				d.push(r)
+				kind := hb.SendWorks
+				if d.sending[i].bad {
+					kind = hb.SendFailed
+				}
+				d.core.Notice(now, hb.Notice{Medium: m.Name(), Kind: kind})
 			}
+		}
+	}
+	if d.cfg.Hosts != nil {
+		for _, node := range out.Asks {
+			d.cfg.Hosts.Ask(node)
 		}
 	}
 	if len(out.Events) > 0 || now.Sub(d.viewAt) >= viewPeriod {

@@ -8,7 +8,8 @@ import (
 
 // queue holds the events that wait for their reader: in order, and at most
 // limit of them. From half of it on Reports are left out, which anybody can
-// cause, so that there is room for the others, which are few.
+// cause, and suspicions, of which a lossy network has many, so that there is
+// room for the others, which are few.
 type queue struct {
 	limit     int
 	events    []hb.Event
@@ -19,9 +20,9 @@ type queue struct {
 
 func (q *queue) len() int { return len(q.events) - q.head }
 
-// push is false if e was a Report and left out.
+// push is false if e was left out.
 func (q *queue) push(e hb.Event) bool {
-	if _, report := e.(hb.Report); report && q.len() >= q.limit/2 {
+	if mere(e) && q.len() >= q.limit/2 {
 		q.dropped++
 		return false
 	}
@@ -31,6 +32,15 @@ func (q *queue) push(e hb.Event) bool {
 	}
 	q.add(e)
 	return true
+}
+
+// mere: nobody acts on the event.
+func mere(e hb.Event) bool {
+	switch e.(type) {
+	case hb.Report, hb.Suspected, hb.Cleared:
+		return true
+	}
+	return false
 }
 
 func (q *queue) add(e hb.Event) {

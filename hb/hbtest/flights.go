@@ -20,8 +20,8 @@ type packet struct {
 	data  []byte
 	users int
 
-	beat bool // and if so:
-	from *node
+	from *node  // nil: Inject
+	beat bool   // and if so:
 	life uint64 // of from
 	sent time.Duration
 }
@@ -76,7 +76,7 @@ func (n *Network) pack(data []byte) *packet {
 	if k := len(n.free); k > 0 {
 		p, n.free = n.free[k-1], n.free[:k-1]
 	}
-	p.data, p.beat = append(p.data[:0], data...), false
+	p.data, p.from, p.beat = append(p.data[:0], data...), nil, false
 	return p
 }
 

@@ -32,6 +32,10 @@ type Network struct {
 	// OnEvent may call Submit and the like.
 	OnEvent  func(node string, e hb.Event)
 	OnPacket func(from string, p hb.Packet, fates []Fate)
+	// Hosts lets the machines of the nodes answer echo requests and refuse
+	// packets for a daemon that was killed, on all media but serial lines. If
+	// false, nobody can be declared dead early.
+	Hosts bool
 	// Drop, if not nil, decides beyond Faults which packets are lost.
 	Drop func(from, to, medium string, p hb.Packet) bool
 	// BeforeBeat, if not nil, is asked before a beat is sent, as the driver
@@ -240,6 +244,7 @@ func (n *Network) deliver(f flight) {
 	}
 	switch {
 	case to.core == nil:
+		n.refuse(f)
 	case to.paused:
 		if len(to.queue) < socketBuffer {
 			to.queue = append(to.queue, f)
@@ -265,7 +270,13 @@ func (n *Network) drain(nd *node) {
 				continue
 			}
 		}
+		if p.Answer && nd.mute {
+			continue
+		}
 		n.send(nd, p)
+	}
+	for _, name := range out.Asks {
+		n.ask(nd, n.find(name))
 	}
 	if n.OnEvent == nil || len(out.Events) == 0 {
 		return
@@ -282,10 +293,10 @@ func (n *Network) send(from *node, p hb.Packet) {
 		p.Data = from.wrongTime(n.now, p.Data)
 	}
 	data := n.pack(p.Data)
-	data.users = 1
+	data.users, data.from = 1, from
 	if p.Beat && !p.Again {
 		from.beat = n.Since()
-		data.beat, data.from, data.life, data.sent = true, from, from.starts, from.beat
+		data.beat, data.life, data.sent = true, from.starts, from.beat
 	}
 	var fates []Fate
 	for _, to := range n.nodes {
@@ -293,6 +304,9 @@ func (n *Network) send(from *node, p hb.Packet) {
 			continue
 		}
 		for _, medium := range from.cfg.Media {
+			if p.Medium != "" && p.Medium != medium {
+				continue
+			}
 			lost := len(n.cuts) > 0 && n.cuts[path{from.cfg.Node, to.cfg.Node, medium}] || n.chance(n.Loss) ||
 				n.Drop != nil && n.Drop(from.cfg.Node, to.cfg.Node, medium, p)
 			if n.OnPacket != nil {
@@ -317,6 +331,14 @@ func (n *Network) send(from *node, p hb.Packet) {
 func (n *Network) chance(p float64) bool { return p > 0 && n.rnd.Float64() < p }
 
 func (n *Network) fly(to *node, medium string, p *packet) {
+	delay := n.delay()
+	n.order++
+	p.users++
+	n.flights.push(flight{at: n.Since() + delay, order: n.order, to: to, medium: medium, p: p})
+}
+
+// delay is how long a packet takes.
+func (n *Network) delay() time.Duration {
 	delay := n.MinDelay
 	if n.MaxDelay > n.MinDelay {
 		delay += time.Duration(n.rnd.Int64N(int64(n.MaxDelay - n.MinDelay)))
@@ -324,7 +346,5 @@ func (n *Network) fly(to *node, medium string, p *packet) {
 	if n.chance(n.Reorder) {
 		delay += n.MaxDelay + time.Duration(n.rnd.Int64N(int64(3*n.MaxDelay)+1))
 	}
-	n.order++
-	p.users++
-	n.flights.push(flight{at: n.Since() + delay, order: n.order, to: to, medium: medium, p: p})
+	return delay
 }

@@ -17,7 +17,9 @@ type node struct {
 	cfg    hb.Config
 	core   *hb.Core // nil: not running
 	paused bool
-	queue  []flight // arrived while paused, as in a socket's buffer
+	host   hostState
+	told   []hb.Notice // while paused
+	queue  []flight    // arrived while paused, as in a socket's buffer
 	starts uint64
 	clock  time.Duration // what its wall clock is ahead of the truth
 	due    time.Duration // the core's deadline since the network's start
@@ -66,7 +68,7 @@ func (n *Network) Start(name string) error {
 	}
 	n.Crash(name)
 	nd.starts++
-	nd.core, nd.paused, nd.mute = core, false, false
+	nd.core, nd.paused, nd.mute, nd.host = core, false, false, hostUp
 	nd.beat, nd.arrived = noBeat, make([]beat, len(n.nodes))
 	for i, other := range n.nodes {
 		nd.arrived[i] = beat{noBeat, noBeat}
@@ -78,13 +80,19 @@ func (n *Network) Start(name string) error {
 	return nil
 }
 
-// Crash stops a node without a word.
+// Crash stops a node without a word, its machine included.
 func (n *Network) Crash(name string) {
+	n.Kill(name)
+	n.find(name).host = hostDown
+}
+
+// Kill ends a node's daemon only, as kill -9 does: its machine goes on.
+func (n *Network) Kill(name string) {
 	nd := n.find(name)
 	for _, f := range nd.queue {
 		n.unpack(f.p)
 	}
-	nd.core, nd.queue = nil, nil
+	nd.core, nd.queue, nd.told = nil, nil, nil
 }
 
 // Pause stops a node as SIGSTOP does: its socket still takes packets, nobody
@@ -115,6 +123,10 @@ func (n *Network) resume(name string, late bool) {
 		nd.core.Receive(n.now, f.medium, f.p.data)
 		n.unpack(f.p)
 	}
+	for _, x := range nd.told {
+		nd.core.Notice(n.now, x)
+	}
+	nd.told = nil
 	n.tick(nd)
 	n.drain(nd)
 }

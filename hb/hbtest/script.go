@@ -27,13 +27,20 @@ import (
 //	                                auth (crc, the default, or sha256), order=yes
 //	> faults [loss=P] [duplicate=P] [reorder=P] [delay=MIN..MAX]
 //	> start a ... | crash a ... | stop a ... | pause a ... | resume a ...
+//	> kill a ...                    the daemon only: its machine goes on
+//	> hosts                         machines answer echo requests and refuse packets for a killed daemon
+//	> filter a ...                  a's machine does neither
+//	> ends a ...                    a's data plane ends with its daemon
+//	> carrier a MEDIUM lost|back    of a's own interface
 //	> run DURATION
 //	> submit a TYPE [field=value ...]
 //	> drop a b TYPE N               lose the next N packets of that type from a to b
 //	> cut a b [MEDIUM] | heal a b [MEDIUM] | heal | partition a ...
 //	> again a b TYPE [spoilt|old]   b gets the last packet of that type of a once more, with a bit flipped,
 //	                                or the one of before a's last start
-//	> log changes|all|events        which packets are shown; changes leaves out beats that say nothing new
+//	> log changes|probes|all|events|deaths which packets are shown; changes leaves out beats that say nothing new and
+//	                                probes with their answers, probes the former only; deaths shows no packet
+//	                                and of the events only changes of nodes
 //	> view a                        what a knows
 func RunScript(t *testing.T, file string, update bool) {
 	t.Helper()
@@ -163,6 +170,21 @@ func (r *runner) do(args []string) (err error) {
 		each(args, r.net.Crash)
 	case "stop":
 		each(args, func(a string) { r.net.Core(a).Stop(r.net.Now()) })
+	case "kill":
+		each(args, r.net.Kill)
+	case "hosts":
+		r.net.Hosts = true
+	case "filter":
+		each(args, r.net.Filter)
+	case "ends":
+		each(args, r.net.Ends)
+	case "carrier":
+		switch args[2] {
+		case "lost", "back":
+			r.net.Carrier(args[0], args[1], args[2] == "back")
+		default:
+			err = fmt.Errorf("lost or back")
+		}
 	case "pause":
 		each(args, r.net.Pause)
 	case "resume":
@@ -308,6 +330,9 @@ func (r *runner) drop(from, to, _ string, p hb.Packet) bool {
 }
 
 func (r *runner) event(node string, e hb.Event) {
+	if _, changed := e.(hb.NodeChanged); !changed && r.log == "deaths" {
+		return
+	}
 	switch e := e.(type) {
 	case hb.Delivered:
 		r.printf("%s: %v%s", node, e, rest(e.Message))
@@ -344,11 +369,14 @@ func (r *runner) packet(from string, p hb.Packet, fates []Fate) {
 	if lost != "" {
 		lost = " (lost to" + lost + ")"
 	}
-	if r.log == "events" {
+	if r.log == "events" || r.log == "deaths" {
+		return
+	}
+	if t := m.Type(); r.log == "changes" && (t == "NS_probe" || t == "NS_alive") {
 		return
 	}
 	// What is new in a status is all but its number.
-	if said := rest(m) + lost; m.Type() == "status" && verb == "sends" && r.log == "changes" {
+	if said := rest(m) + lost; m.Type() == "status" && verb == "sends" && r.log != "all" {
 		if r.shown[from] == said {
 			return
 		}
@@ -362,10 +390,12 @@ func rest(m wire.Message) string {
 	s := ""
 	for _, f := range m.Fields {
 		switch f.Name {
-		case "t", "src", "srcuuid", "destuuid", "seq", "hg", "ts", "ld", "ttl", "protocol", "nonce", "nscount":
+		case "t", "src", "srcuuid", "destuuid", "seq", "hg", "ts", "ld", "ttl", "protocol", "nonce", "nscount", "systole", "ka":
 			continue
 		case "seen":
 			s += fmt.Sprintf(" seen=%d", len(f.Value)/8) // how many nonces
+			continue
+		case "n": // of a probe: a number for each
 			continue
 		}
 		value := strings.TrimSpace(string(f.Value))
@@ -384,11 +414,14 @@ func rest(m wire.Message) string {
 func (r *runner) view(node string) {
 	v := r.net.Core(node).Snapshot(r.net.Now())
 	r.printf("%s: %s, message #%d, %d unacknowledged", v.Node, v.Status, v.Seq, v.Unacked)
+	if n := v.Counters; n.Suspicions > 0 {
+		r.printf("%s: %d suspicions, %d cleared, %d early deaths", v.Node, n.Suspicions, n.Cleared, n.EarlyDeaths)
+	}
 	for _, p := range v.Peers {
 		r.printf("%s:   %s %s generation %d dead time %v late %d missing %d lost %d", v.Node, p.Name, p.Status,
 			p.Generation, p.Deadtime, p.LateBeats, p.Missing, p.Lost)
 		for _, l := range p.Links {
-			r.printf("%s:     %s up=%v", v.Node, l.Medium, l.Up)
+			r.printf("%s:     %s %v, lost %.0f %%", v.Node, l.Medium, l.State, 100*l.Loss)
 		}
 	}
 }

@@ -54,7 +54,7 @@ func TestPauseKeepsPackets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(got, "b: stood still for 19.99") || !strings.Contains(got, "missing 0 lost 14") {
+	if !strings.Contains(got, "b: stood still for 19.99") || !strings.Contains(got, "missing 0 lost 15") {
 		t.Error(got)
 	}
 }

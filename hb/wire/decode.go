@@ -216,6 +216,7 @@ var names = func() map[string]string {
 	m := make(map[string]string)
 	for _, n := range []string{
 		"t", "src", "srcuuid", "dest", "destuuid", "seq", "hg", "ts", "ld", "ttl", authField, "st", "dt", "protocol",
+		"systole", "ka", "ends", "n", "late", // of Systole nodes
 		"rsc_hold", "rtype", "isstable", "info", "firstseq", "lastseq", "ackseq", "node", "result", "nodelist",
 		"delnodelist", "nonce", "seen", "nscount", "ipaddr", "weown", "ok", "from_id", "to_id", "client_gen", "num_ping", "weight", "site",
 	} {
