@@ -35,6 +35,9 @@ func (d *Director) heartbeat(ev hb.Event) {
 		d.nodeChanged(e)
 	case hb.LinkChanged:
 		d.linkChanged(e)
+	case hb.Suspected, hb.Cleared:
+		// A lossy network has many; what matters in the end is a NodeChanged.
+		d.Log.Debug(e.String(), "kind", "cluster")
 	case hb.Delivered:
 		d.step(takeover.Message{Msg: e.Message, FromSelf: e.FromSelf})
 	case hb.Lost:
@@ -65,9 +68,13 @@ func (d *Director) nodeChanged(e hb.NodeChanged) {
 func (d *Director) linkChanged(e hb.LinkChanged) {
 	if e.Up {
 		d.event("cluster", slog.LevelInfo, "link %s to %s is up", e.Medium, e.Node)
-	} else {
-		d.event("cluster", slog.LevelWarn, "link %s to %s is dead: silent for %v", e.Medium, e.Node, e.Silence.Round(time.Millisecond))
+		return
 	}
+	why := ""
+	if e.Why != "" {
+		why = ": " + e.Why
+	}
+	d.event("cluster", slog.LevelWarn, "link %s to %s is %v: silent for %v%s", e.Medium, e.Node, e.State, e.Silence.Round(time.Millisecond), why)
 }
 
 // step gives the ownership machine an input and does what it answers, and what

@@ -169,8 +169,9 @@ func (d *daemon) makeHeartbeat() error {
 		Keepalive: c.Keepalive, Deadtime: c.Deadtime, Warntime: c.Warntime, Initdead: c.Initdead,
 		// The original asks for two seconds more in its first five: a director
 		// that dies then would be missed that much later.
-		StartGrace: -1,
-		Format:     wire.Both, Keys: keys, Media: names, Ordered: true,
+		StartGrace:   -1,
+		NoEarlyDeath: !c.Suspicion,
+		Format:       wire.Both, Keys: keys, Media: names, Ordered: true,
 	}, time.Now(), rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
 	if err != nil {
 		return err

@@ -58,6 +58,7 @@ func (d *decoder) cluster(m *mapping, f *facts) Cluster {
 		Deadtime:     timers.Deadtime,
 		Warntime:     timers.Warntime,
 		Initdead:     timers.Initdead,
+		Suspicion:    read(m, "suspicion", true, boolean).val,
 		AutoFailback: back.on,
 		Legacy:       back.legacy,
 		Partition:    d.partition(m),

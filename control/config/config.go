@@ -31,6 +31,7 @@ type Cluster struct {
 	Deadtime     time.Duration // silence that means dead, up to 1 h; default 10 s; > 2 x keepalive
 	Warntime     time.Duration // a beat this late is logged; < deadtime; default deadtime/2
 	Initdead     time.Duration // deadtime until the cluster is first complete; >= deadtime; default per heartbeat-wire.md section 7
+	Suspicion    bool          // a director that answers nothing is dead before its deadtime; default true
 	AutoFailback bool          // the preferred director takes its groups back; default true
 	Legacy       bool          // key auto_failback, value "legacy": an old heartbeat is spoken to so; AutoFailback is true
 	Partition    string        // AtLeastOne (default) or AtMostOne; the latter needs the key quorum

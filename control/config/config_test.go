@@ -133,7 +133,7 @@ dataplane: {interface: eth1}
 		Node: "node1",
 		Cluster: Cluster{
 			Name: "systole", Keepalive: time.Second, Deadtime: 10 * time.Second, Warntime: 5 * time.Second,
-			Initdead: 20 * time.Second, AutoFailback: true, Partition: AtLeastOne, Authkeys: "/etc/systole/authkeys",
+			Initdead: 20 * time.Second, Suspicion: true, AutoFailback: true, Partition: AtLeastOne, Authkeys: "/etc/systole/authkeys",
 			StateDir: "/var/lib/systole", Nodes: []string{"node1"},
 		},
 		Groups: []Group{{Name: "web", Preferred: "node1", VIPs: []VIP{{Addr: vip, PrefixLen: 32, Interface: "eth0"}}}},

@@ -20,6 +20,7 @@ var fixed = []struct {
 	{"cluster.deadtime", func(c *Config) any { return short(c.Cluster.Deadtime) }},
 	{"cluster.warntime", func(c *Config) any { return short(c.Cluster.Warntime) }},
 	{"cluster.initdead", func(c *Config) any { return short(c.Cluster.Initdead) }},
+	{"cluster.suspicion", func(c *Config) any { return c.Cluster.Suspicion }},
 	{"cluster.authkeys", func(c *Config) any { return c.Cluster.Authkeys }},
 	{"cluster.state_dir", func(c *Config) any { return c.Cluster.StateDir }},
 	{"cluster.realtime", func(c *Config) any { return c.Cluster.Realtime }},

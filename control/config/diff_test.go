@@ -28,9 +28,9 @@ func TestDiffAndLiveChange(t *testing.T) {
 		{"nodes and media", []string{"[node1, node2]", "[node1]", ", node2: 192.0.2.2", ""},
 			[]string{"cluster.nodes", "cluster.media"},
 			[]string{"cluster.nodes: [node1, node2] -> [node1] (needs a restart)", "cluster.media changed (needs a restart)"}},
-		{"files", []string{"  deadtime", "  name: x\n  authkeys: /a\n  state_dir: /s\n  realtime: true\n  deadtime"},
-			[]string{"cluster.name", "cluster.authkeys", "cluster.state_dir", "cluster.realtime"},
-			[]string{"cluster.name: systole -> x (needs a restart)", "cluster.authkeys: /etc/systole/authkeys -> /a (needs a restart)",
+		{"files", []string{"  deadtime", "  name: x\n  authkeys: /a\n  state_dir: /s\n  realtime: true\n  suspicion: false\n  deadtime"},
+			[]string{"cluster.name", "cluster.suspicion", "cluster.authkeys", "cluster.state_dir", "cluster.realtime"},
+			[]string{"cluster.name: systole -> x (needs a restart)", "cluster.suspicion: true -> false (needs a restart)", "cluster.authkeys: /etc/systole/authkeys -> /a (needs a restart)",
 				"cluster.state_dir: /var/lib/systole -> /s (needs a restart)",
 				"cluster.realtime: false -> true (needs a restart)"}},
 		{"the edges", []string{"dataplane: {interface: eth0}", "dataplane: {interface: eth1, mode: native, pin: /p, flows: 2048}\nmetrics: {listen: ':9101'}\ncontrol: {socket: /c}"},
@@ -70,7 +70,7 @@ func TestDiffAndLiveChange(t *testing.T) {
 // A field that is neither fixed nor compared would be reloaded without a word.
 func TestDiffKnowsEveryField(t *testing.T) {
 	known := map[reflect.Type]int{ // fields that Diff deals with; Config's File is left out
-		reflect.TypeFor[Config](): 8, reflect.TypeFor[Cluster](): 14, reflect.TypeFor[Group](): 4, reflect.TypeFor[VIP](): 3,
+		reflect.TypeFor[Config](): 8, reflect.TypeFor[Cluster](): 15, reflect.TypeFor[Group](): 4, reflect.TypeFor[VIP](): 3,
 		reflect.TypeFor[Service](): 8, reflect.TypeFor[Server](): 3, reflect.TypeFor[DataPlane](): 4,
 		reflect.TypeFor[Metrics](): 1, reflect.TypeFor[Control](): 1,
 	}

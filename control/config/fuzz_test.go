@@ -37,8 +37,8 @@ func write(c *Config) string {
 	}
 	cl := c.Cluster
 	p("node: %s\ncluster:", q(c.Node))
-	p("  {name: %s, keepalive: %s, deadtime: %s, warntime: %s, initdead: %s, auto_failback: %v, partition: %s, authkeys: %s, state_dir: %s, realtime: %v,",
-		q(cl.Name), cl.Keepalive, cl.Deadtime, cl.Warntime, cl.Initdead, cl.Failback(), cl.Partition, q(cl.Authkeys), q(cl.StateDir), cl.Realtime)
+	p("  {name: %s, keepalive: %s, deadtime: %s, warntime: %s, initdead: %s, suspicion: %v, auto_failback: %v, partition: %s, authkeys: %s, state_dir: %s, realtime: %v,",
+		q(cl.Name), cl.Keepalive, cl.Deadtime, cl.Warntime, cl.Initdead, cl.Suspicion, cl.Failback(), cl.Partition, q(cl.Authkeys), q(cl.StateDir), cl.Realtime)
 	nodes := make([]string, len(cl.Nodes))
 	for i, n := range cl.Nodes {
 		nodes[i] = q(n)
@@ -174,7 +174,7 @@ func genConfig(t *rapid.T) *Config {
 	cl := Cluster{
 		Name: rapid.StringMatching(`[A-Za-z][A-Za-z0-9._-]{0,10}`).Draw(t, "name"), Keepalive: keepalive, Deadtime: deadtime,
 		Warntime: ms("warntime", time.Millisecond, deadtime-time.Millisecond), Initdead: ms("initdead", deadtime, 2*time.Hour),
-		AutoFailback: rapid.Bool().Draw(t, "failback"), Partition: AtLeastOne, Authkeys: path.Draw(t, "keys"), StateDir: path.Draw(t, "state"), Realtime: rapid.Bool().Draw(t, "realtime"),
+		Suspicion: rapid.Bool().Draw(t, "suspicion"), AutoFailback: rapid.Bool().Draw(t, "failback"), Partition: AtLeastOne, Authkeys: path.Draw(t, "keys"), StateDir: path.Draw(t, "state"), Realtime: rapid.Bool().Draw(t, "realtime"),
 		Nodes: rapid.SampledFrom([][]string{{"node1"}, {"node1", "b-2"}, {"10", "node1"}}).Draw(t, "nodes"),
 	}
 	cl.Legacy = cl.AutoFailback && rapid.Bool().Draw(t, "legacy")

@@ -19,6 +19,9 @@ func Summary(c *Config) string {
 	line("cluster %s: %s of %s (this is %s)", cl.Name, count(len(cl.Nodes), "director"), strings.Join(cl.Nodes, ", "), c.Node)
 	line("  a beat every %s, late after %s, dead after %s, %s at the start",
 		short(cl.Keepalive), short(cl.Warntime), short(cl.Deadtime), short(cl.Initdead))
+	if !cl.Suspicion {
+		line("  no director is declared dead before that, whatever the network says")
+	}
 	for _, m := range cl.Media {
 		if m.Type == "ucast" {
 			line("  medium %s: %s", m, nodeAddrs(cl.Nodes, m.Peers))
