@@ -327,17 +327,22 @@ func (c *cluster) unsettled() string {
 	return ""
 }
 
-// quiet watches a cluster at rest for some keepalives: nothing but beats and
-// acknowledgements.
+// quiet watches a cluster at rest for some keepalives: nothing but beats,
+// acknowledgements, and now and then a calm probe of each link with its answer.
 func (c *cluster) quiet() {
 	const periods = 5
-	beats, acks := 0, 0
+	beats, acks, probes, answers := 0, 0, 0, 0
+	is := func(p hb.Packet, typ string) bool { return bytes.Contains(p.Data[:min(len(p.Data), 40)], []byte("t="+typ)) }
 	c.net.OnPacket = func(from string, p hb.Packet, _ []hbtest.Fate) {
 		switch {
 		case p.Beat:
 			beats++
-		case bytes.Contains(p.Data[:min(len(p.Data), 40)], []byte("t=NS_ackmsg")):
+		case is(p, "NS_ackmsg"):
 			acks++
+		case is(p, "NS_probe"):
+			probes++
+		case is(p, "NS_alive"):
+			answers++
 		default:
 			c.fail("%s sends at rest: %.60q", from, p.Data)
 		}
@@ -347,6 +352,11 @@ func (c *cluster) quiet() {
 	n := len(c.members)
 	if c.failed == "" && (beats < (periods-1)*n || beats > (periods+1)*n || acks > n*n) {
 		c.fail("%d beats and %d acknowledgements of %d nodes in %d keepalives of rest", beats, acks, n, periods)
+	}
+	// A calm probe comes once in ten keepalives; what was asked before may be
+	// answered now.
+	if most := 2 * n * (n - 1) * c.plan.Media; c.failed == "" && (probes > most || answers > most) {
+		c.fail("%d probes and %d answers in %d keepalives of rest, at most %d of each are allowed", probes, answers, periods, most)
 	}
 }
 
