@@ -9,16 +9,16 @@ type linkOf struct{ node, medium string }
 
 // note counts the event if it is a failure.
 func (f linkFailures) note(ev hb.Event) {
-	if e, ok := ev.(hb.LinkChanged); ok && !e.Up {
+	if e, ok := ev.(hb.LinkChanged); ok && e.State == hb.LinkDead {
 		f[linkOf{e.Node, e.Medium}]++
 	}
 }
 
 // state is a link to a node for people and metrics.
 func (f linkFailures) state(node string, l hb.LinkView) LinkState {
-	state := "dead"
-	if l.Up {
-		state = "up"
+	return LinkState{
+		Medium: l.Medium, Up: l.Up, State: l.State.String(), Age: l.Age,
+		Loss: l.Loss, RTT: l.RTT, Received: l.Received, Missed: l.Missed,
+		Failures: f[linkOf{node, l.Medium}],
 	}
-	return LinkState{Medium: l.Medium, Up: l.Up, State: state, Age: l.Age, Failures: f[linkOf{node, l.Medium}]}
 }

@@ -123,7 +123,7 @@ func TestEventsAfterASnapshot(t *testing.T) {
 		for _, ev := range []hb.Event{
 			hb.LinkChanged{Node: "node2", Medium: "ucast eth0", Silence: 3 * time.Second},
 			hb.NodeChanged{Node: "node2", From: hb.Active, To: hb.Dead, Why: "silent"},
-			hb.LinkChanged{Node: "node2", Medium: "ucast eth0", Up: true},
+			hb.LinkChanged{Node: "node2", Medium: "ucast eth0", Up: true, State: hb.LinkUp},
 			brokertest.Peer(3, "app.note", "text", "hello", "dest", "node1"), brokertest.Peer(4, "resource", "rsc_hold", "all"), odd,
 			hb.Gap{Node: "node2", First: 6, Last: 9}, hb.Joined{}, hb.Lost{Node: "node2", First: 6, Last: 9},
 			hb.Delivered{Node: "node2", Message: wire.New("app.note")}, hb.Delivered{Node: "node2", Message: wire.New("resource")}, hb.Stalled{For: time.Second}, hb.Report{Text: "x"},
@@ -155,7 +155,7 @@ func TestFilters(t *testing.T) {
 			{client.Wanted{Kinds: []client.Kind{client.KindMessage}}, []string{"start node1 self", "message node2 a 11/1", "lost node2 2-2"}},
 			{client.Wanted{Types: []string{"b", "resource"}}, []string{"message node2 resource 11/3"}},
 			{client.Wanted{Kinds: []client.Kind{client.KindLink}}, []string{"start node1 self", "link node2 ucast eth0 up snapshot",
-				"link node2 serial ttyS0 dead snapshot", "link node2 m up"}},
+				"link node2 serial ttyS0 dead snapshot", "link node2 m late"}},
 			{client.Wanted{Kinds: []client.Kind{client.KindNode}}, []string{"start node1 self", "node node1 active self snapshot",
 				"node node2 active snapshot", "node node2 dead"}},
 		} {
@@ -163,7 +163,7 @@ func TestFilters(t *testing.T) {
 			c.Tell(brokertest.Peer(1, "a"))
 			c.Tell(hb.Gap{Node: "node2", First: 2, Last: 2})
 			c.Tell(brokertest.Peer(3, "resource"))
-			c.Tell(hb.LinkChanged{Node: "node2", Medium: "m", Up: true})
+			c.Tell(hb.LinkChanged{Node: "node2", Medium: "m", State: hb.LinkLate})
 			c.Tell(hb.NodeChanged{Node: "node2", To: hb.Dead})
 			got := waiting(t, s)
 			if len(tt.w.Types) > 0 { // only its messages are of interest

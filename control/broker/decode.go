@@ -69,9 +69,12 @@ func record(ev hb.Event, at time.Time, self string) client.Event {
 	case hb.Joined:
 		r.Kind, r.Node, r.Status, r.Why = client.KindNode, self, string(hb.Active), "the cluster is complete"
 	case hb.LinkChanged:
-		r.Kind, r.Node, r.Medium, r.State = client.KindLink, e.Node, e.Medium, linkState(e.Up)
+		r.Kind, r.Node, r.Medium, r.State = client.KindLink, e.Node, e.Medium, e.State.String()
 		if !e.Up {
 			r.Why = "silent for " + e.Silence.Round(time.Millisecond).String()
+		}
+		if e.Why != "" {
+			r.Why = e.Why
 		}
 	case hb.Gap:
 		r.Kind, r.Node, r.First, r.Last, r.Why = client.KindLost, e.Node, e.First, e.Last, e.String()
@@ -82,13 +85,6 @@ func record(ev hb.Event, at time.Time, self string) client.Event {
 	}
 	r.Self = r.Node == self
 	return r
-}
-
-func linkState(up bool) string {
-	if up {
-		return "up"
-	}
-	return "dead"
 }
 
 // message fills in a message's part of an event.
@@ -138,7 +134,7 @@ func snapshot(v hb.View, at time.Time, f Filter) []client.Event {
 			if l.Age < 0 {
 				continue // never heard: there is nothing to tell yet
 			}
-			add(client.Event{Kind: client.KindLink, Node: p.Name, Medium: l.Medium, State: linkState(l.Up)})
+			add(client.Event{Kind: client.KindLink, Node: p.Name, Medium: l.Medium, State: l.State.String()})
 		}
 	}
 	return out

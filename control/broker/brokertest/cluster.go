@@ -29,7 +29,7 @@ func New() *Cluster {
 	return &Cluster{events: make(chan hb.Event, 64), State: hb.View{
 		Node: "node1", Status: hb.Active, Generation: 7,
 		Peers: []hb.PeerView{{Name: "node2", Status: hb.Active, Heard: true, Generation: 11, Links: []hb.LinkView{
-			{Medium: "ucast eth0", Up: true}, {Medium: "serial ttyS0"}, {Medium: "ucast eth9", Age: -1},
+			{Medium: "ucast eth0", Up: true, State: hb.LinkUp}, {Medium: "serial ttyS0"}, {Medium: "ucast eth9", Age: -1},
 		}}},
 	}}
 }
