@@ -27,6 +27,7 @@ type Cluster interface {
 	Events() <-chan hb.Event
 	View() hb.View
 	SetKeys(wire.Keys) error
+	SetEnds(bool) error
 }
 
 // Addresses puts virtual addresses on this machine and announces them.
@@ -82,6 +83,7 @@ type Director struct {
 	events   eventLog
 	failures linkFailures
 	handedBy time.Time // when the peer handed us groups in a planned way; zero: it did not
+	ends     bool      // the others know that our data plane ends with this process
 	dirty    bool      // facts changed since the last Apply
 	cleaned  time.Time // when housekeeping was last done
 	stopped  bool

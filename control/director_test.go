@@ -35,8 +35,10 @@ type world struct {
 	refuse error // of Apply
 
 	leaseless bool
-	addErr    error // of Add
-	delErr    error // of Del
+	outlives  bool     // the lease does not end with the daemon
+	rights    []string // what was granted, and told of it, in order
+	addErr    error    // of Add
+	delErr    error    // of Del
 	granted   time.Duration
 	here      map[netip.Addr]bool
 	sent      []string
@@ -67,7 +69,7 @@ func (w *world) take() string {
 // plane
 
 func (w *world) Info() dataplane.Info {
-	return dataplane.Info{Name: "fake", Interface: "eth0", Lease: !w.leaseless}
+	return dataplane.Info{Name: "fake", Interface: "eth0", Lease: !w.leaseless, EndsWithDaemon: !w.leaseless && !w.outlives}
 }
 func (w *world) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 	w.mu.Lock()
@@ -87,6 +89,7 @@ func (w *world) Renew(d time.Duration) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.granted = d
+	w.rights = append(w.rights, map[bool]string{true: "unlimited", false: "limited"}[d == dataplane.Unlimited])
 	return nil
 }
 func (w *world) Stats() (dataplane.Stats, error) {
@@ -120,6 +123,12 @@ func (f fakeCluster) SetKeys(k wire.Keys) error {
 		f.keysSet = append(f.keysSet, k.Send)
 	}
 	return f.keysErr
+}
+func (f fakeCluster) SetEnds(ends bool) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rights = append(f.rights, fmt.Sprintf("ends=%v", ends))
+	return nil
 }
 func (f fakeCluster) Events() <-chan hb.Event { return f.events }
 func (f fakeCluster) View() hb.View {
@@ -240,6 +249,39 @@ func TestAloneTakesEverythingInTheRightOrder(t *testing.T) {
 
 // The first packet of a living peer need not be its status: the cluster is
 // complete then, and the peer's groups must not be taken for orphans.
+// Who says that his data plane ends with him is believed as soon as his port is
+// closed: it must be true before it is said, and be taken back before it is not.
+func TestSaysThatTheDataPlaneEndsOnlyWhileItDoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _, _ := startDirector(t)
+		w.peer = hb.PeerView{Name: "node2", Status: hb.Active, Heard: true}
+		w.events <- hb.NodeChanged{Node: "node2", From: hb.Init, To: hb.Active}
+		w.events <- hb.Joined{}
+		synctest.Wait()
+		w.peer.Status = hb.Dead
+		w.events <- hb.NodeChanged{Node: "node2", From: hb.Active, To: hb.Dead}
+		synctest.Wait()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if got, want := strings.Join(w.rights, " "), "limited ends=true ends=false unlimited"; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		w, _, _ := startDirector(t, func(w *world) { w.outlives = true })
+		w.peer = hb.PeerView{Name: "node2", Status: hb.Active, Heard: true}
+		w.events <- hb.NodeChanged{Node: "node2", From: hb.Init, To: hb.Active}
+		w.events <- hb.Joined{}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if slices.Contains(w.rights, "ends=true") {
+			t.Errorf("%s, of a plane that outlives the daemon", w.rights)
+		}
+	})
+}
+
 func TestAPeerHeardBeforeItsFirstStatusIsNotAbsent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, d, _ := startDirector(t)

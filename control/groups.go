@@ -58,7 +58,7 @@ func (d *Director) nodeChanged(e hb.NodeChanged) {
 		d.secondChance()
 	}
 	d.event("cluster", level, "%s", e)
-	p := takeover.Peer{Alive: e.To != hb.Dead, Returned: e.Returned, Restarted: e.Restarted, Joining: e.To == hb.Up, Why: e.Why}
+	p := takeover.Peer{Alive: e.To != hb.Dead, Returned: e.Returned, Restarted: e.Restarted, Joining: e.To == hb.Up, Ended: e.Ended, Why: e.Why}
 	if v, ok := d.Cluster.View().Peer(e.Node); ok {
 		p.Deadtime = v.Deadtime
 	}
@@ -192,9 +192,14 @@ func (d *Director) lease(o takeover.Lease) {
 		takeover.LeaseUnlimited: LeaseUnlimited,
 		takeover.LeaseSuspended: LeaseSuspended,
 	}[o.Mode]
+	if mode == LeaseUnlimited {
+		d.tellEnds(mode)
+	}
 	if err := d.Lease.Set(d.Now(), mode); err != nil {
 		d.event("dataplane", slog.LevelError, "lease not granted: %v", err)
+		return
 	}
+	d.tellEnds(mode)
 }
 
 // classOf is the class of a group from our point of view.
@@ -263,6 +268,8 @@ func (d *Director) housekeeping() {
 	}
 	d.cleaned = now
 	d.secondChance()
+	mode, _ := d.Lease.Mode()
+	d.tellEnds(mode) // a plane may have lost its interface, or have it back
 	for i, p := range d.Planes {
 		s := &d.planes[i]
 		before := s.Mode

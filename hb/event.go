@@ -62,6 +62,7 @@ type NodeChanged struct {
 	Why      string        // for people
 	Silence  time.Duration // To is Dead: how long it was silent, as far as we listened
 	Early    bool          // To is Dead: before the dead time; Why has the evidence
+	Ended    bool          // Early: its daemon has ended, and its data plane with it
 	// Returned: it was dead and is back with the same generation. The network
 	// was parted, or the node (or we) stood still: both sides may own the same
 	// resources now (section 11; what to do is up to package takeover). A node

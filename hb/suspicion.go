@@ -212,9 +212,9 @@ func (c *Core) judge(now time.Time, p *peer) {
 	took := now.Sub(s.begun).Round(100 * time.Microsecond)
 	switch {
 	case !now.Before(refusedAt):
-		c.dieEarly(now, p, fmt.Sprintf("its host refused %d packets and it answered none of %d probes in %v: its daemon has ended, and its data plane with it", s.refused, s.sent, took))
+		c.dieEarly(now, p, true, fmt.Sprintf("its host refused %d packets and it answered none of %d probes in %v: its daemon has ended, and its data plane with it", s.refused, s.sent, took))
 	case c.silent(p):
-		c.dieEarly(now, p, fmt.Sprintf("no answer to %d probes and %d echo requests in %v", s.sent, s.asks, took))
+		c.dieEarly(now, p, false, fmt.Sprintf("no answer to %d probes and %d echo requests in %v", s.sent, s.asks, took))
 	default:
 		s.over, s.verdict = true, never
 		s.next = now.Add(onwards(p))
@@ -263,13 +263,14 @@ func (c *Core) refusedAt(p *peer) time.Time {
 	return latest(at, s.recheck)
 }
 
-// dieEarly declares a node dead before its dead time.
-func (c *Core) dieEarly(now time.Time, p *peer, why string) {
+// dieEarly declares a node dead before its dead time. ended: its data plane is
+// known to have ended, too.
+func (c *Core) dieEarly(now time.Time, p *peer, ended bool, why string) {
 	c.counters.EarlyDeaths++
 	from := p.status
 	p.status = Dead
 	p.suspicion.on = false
-	c.event(NodeChanged{Node: p.name, From: from, To: Dead, Why: why, Silence: now.Sub(p.since), Early: true})
+	c.event(NodeChanged{Node: p.name, From: from, To: Dead, Why: why, Silence: now.Sub(p.since), Early: true, Ended: ended})
 	for i := range p.links {
 		if p.links[i].state != LinkDead {
 			c.linkDied(now, p.name, p.links, i, "its node is dead")

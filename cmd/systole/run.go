@@ -176,8 +176,12 @@ func (d *daemon) makeHeartbeat() error {
 	if err != nil {
 		return err
 	}
+	hosts, err := openHosts(d.cfg, names)
+	if err != nil {
+		return err
+	}
 	d.heartbeat, err = driver.New(driver.Config{
-		Core: core, Media: ms, BeforeBeat: d.lease.BeforeBeat, Load: driver.LoadAverage,
+		Core: core, Media: ms, Hosts: hosts, BeforeBeat: d.lease.BeforeBeat, Load: driver.LoadAverage,
 	})
 	return err
 }
