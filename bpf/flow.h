@@ -203,12 +203,13 @@ static __always_inline void bucket_judge(struct bucket *b, __u32 now, struct pla
 /*
  * Stores a flow that is in neither bucket. Of the two the one with more room
  * gets it, the first unless it is nearly full: hits should not need the second
- * line.
+ * line. Who loses the entry to another CPU tries once more; each attempt is 40,000
+ * instructions more for the verifier.
  */
 static __always_inline void flow_store(struct bucket *b1, struct bucket *b2, __u64 key,
 				       __u32 server, __u32 state, __u32 now)
 {
-	for (int attempt = 0; attempt < 3; attempt++) {
+	for (int attempt = 0; attempt < 2; attempt++) {
 		struct bucket *b = b1;
 		struct place p, q;
 		struct flow *f;

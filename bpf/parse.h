@@ -39,11 +39,16 @@ static __always_inline int is_group(const __u8 *mac)
 	return mac[0] & 1;
 }
 
-/* MACs stand at even offsets in frames and in maps. */
-static __always_inline int same_mac(const void *a, const void *b)
+/* Not 0 if they differ. MACs stand at even offsets in frames and in maps. */
+static __always_inline __u64 mac_difference(const void *a, const void *b)
 {
 	const __u16 *x = a, *y = b;
-	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]));
+	return (x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]);
+}
+
+static __always_inline int same_mac(const void *a, const void *b)
+{
+	return !mac_difference(a, b);
 }
 
 /* One load: the kernel's struct is packed, which the compiler takes at its word. */
