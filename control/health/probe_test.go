@@ -303,7 +303,7 @@ func FuzzHTTP(f *testing.F) {
 			conn.Close()
 		}()
 		err := Probe(context.Background(), c)
-		if err == nil && !regexp.MustCompile(`HTTP/[0-9.]+ 2[0-9][0-9](?s:.*)ok`).Match(answer) {
+		if err == nil && !regexp.MustCompile(`HTTP/[0-9.]+ +2[0-9][0-9](?s:.*)ok`).Match(answer) {
 			t.Errorf("well: %q", answer)
 		}
 	})
