@@ -332,7 +332,9 @@ func (c *cluster) unsettled() string {
 func (c *cluster) quiet() {
 	const periods = 5
 	beats, acks, probes, answers := 0, 0, 0, 0
-	is := func(p hb.Packet, typ string) bool { return bytes.Contains(p.Data[:min(len(p.Data), 40)], []byte("t="+typ)) }
+	is := func(p hb.Packet, typ string) bool {
+		return bytes.Contains(p.Data[:min(len(p.Data), 40)], []byte("t="+typ))
+	}
 	c.net.OnPacket = func(from string, p hb.Packet, _ []hbtest.Fate) {
 		switch {
 		case p.Beat:
