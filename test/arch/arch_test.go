@@ -84,6 +84,7 @@ func TestPureCores(t *testing.T) {
 	edge := []string{"net", "os", "os/exec", "syscall", "log", "log/slog", "golang.org/x/sys/unix"}
 	for path, forbidden := range map[string][]string{
 		"systole/hb":                  edge,
+		"systole/hb/membership":       edge,
 		"systole/hb/hbtest":           {"net", "os/exec", "syscall", "log/slog"},
 		"systole/control/takeover":    {"net", "os", "os/exec", "syscall", "golang.org/x/sys/unix"},
 		"systole/dataplane/scheduler": edge,

@@ -1,0 +1,260 @@
+package membership
+
+import (
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"systole/hb/wire"
+)
+
+func machine(t *testing.T, rule Rule, nodes ...string) *Machine {
+	t.Helper()
+	m, err := New(Config{Node: nodes[0], Generation: 7, Nodes: nodes, Rule: rule, Deadtime: time.Second}, simTime(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// good is a report of b.
+func good() report {
+	return report{
+		about: "b", gen: 3, serial: 4, alive: []string{"a", "b"}, votes: 2,
+		accepted: ID{5, 3, "b"}, members: []string{"a", "b"}, installed: ID{2, 3, "b"},
+	}
+}
+
+func TestMessageRoundTrip(t *testing.T) {
+	r := good()
+	r.ask, r.echo = true, []echo{{"a", 9}, {"with:colon", 1}}
+	got, err := parse("b", r.message(true))
+	if err != nil || !reflect.DeepEqual(*got, r) {
+		t.Fatalf("%+v, %v; want %+v", got, err, r)
+	}
+	// Passed on it neither asks nor answers.
+	got, err = parse("c", r.message(false))
+	r.ask, r.echo = false, nil
+	if err != nil || !reflect.DeepEqual(*got, r) {
+		t.Fatalf("passed on: %+v, %v; want %+v", got, err, r)
+	}
+}
+
+func TestBadMessages(t *testing.T) {
+	many := strings.TrimSpace(strings.Repeat("n ", maxNodes+1))
+	for _, c := range []struct{ field, value, want string }{
+		{"about", "", "field about"},
+		{"about", "c", "field alive lacks c"},
+		{"about", "B", "field about"},
+		{"gen", "0", "field gen"},
+		{"gen", "9223372036854775807", "field gen"},
+		{"serial", "-1", "field serial"},
+		{"serial", "0x4", "field serial"},
+		{"alive", "a", "field alive lacks b"},
+		{"alive", "a b b", "field alive"},
+		{"alive", "a b C", "field alive"},
+		{"alive", many, "field alive"},
+		{"alive", "b " + strings.Repeat("n", maxNameLen+1), "field alive"},
+		{"votes", "many", "field votes"},
+		{"accepted", "5:3", "field accepted"},
+		{"accepted", "5:x:b", "field accepted"},
+		{"accepted", "5:3:c", "field members lacks"},
+		{"members", "a", "field members lacks"},
+		{"members", " ", "field members"},
+		{"installed", "2", "field installed"},
+		{"ask", "yes", "field ask"},
+		{"echo", "a", "field echo"},
+		{"echo", "a:0", "field echo"},
+		{"echo", " ", "field echo"},
+	} {
+		m := machine(t, Rule{Kind: Majority}, "a", "b", "c")
+		m.Node(simTime(0), "b", Seen{Alive: true, Systole: true})
+		m.Drain()
+		r := good()
+		msg := r.message(true)
+		msg.Set(c.field, c.value)
+		err := m.Receive(simTime(1), "b", msg)
+		if !errors.Is(err, ErrMessage) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s=%.20q: %v, want %q", c.field, c.value, err, c.want)
+		}
+		if m.peers["b"].rep != nil || len(m.Drain().Views) > 0 {
+			t.Errorf("%s=%.20q has had an effect", c.field, c.value)
+		}
+	}
+	r := good()
+	r.ask = true
+	if err := machine(t, Rule{}, "a", "b", "c").Receive(simTime(1), "c", r.message(true)); !errors.Is(err, ErrMessage) {
+		t.Errorf("a report passed on that asks: %v", err)
+	}
+}
+
+func FuzzReceive(f *testing.F) {
+	f.Add("b", "3", "a b", "5:3:b", "a b", "2:3:b", "a:1")
+	f.Add("c", "1", "c", "9:1:c", "c b a", "9:1:c", "")
+	f.Fuzz(func(t *testing.T, about, number, alive, accepted, members, installed, echo string) {
+		m := machine(t, Rule{Kind: Majority}, "a", "b", "c")
+		m.Node(simTime(0), "b", Seen{Alive: true, Systole: true})
+		msg := wire.New(Type, "about", about, "gen", number, "serial", number, "votes", number,
+			"alive", alive, "accepted", accepted, "members", members, "installed", installed)
+		if echo != "" {
+			msg.Set("echo", echo)
+		}
+		if m.Receive(simTime(1), "b", msg) != nil {
+			return
+		}
+		for i := range 20 {
+			m.Tick(simTime(time.Duration(i) * time.Second))
+			for _, msg := range m.Drain().Messages {
+				from, _ := msg.Get("about")
+				if _, err := parse(from, msg); err != nil {
+					t.Fatalf("our own message is refused: %v", err)
+				}
+			}
+		}
+		if v := m.View(); !v.Has("a") || !slices.IsSorted(v.Members) {
+			t.Fatalf("%v", v)
+		}
+	})
+}
+
+func TestConfig(t *testing.T) {
+	good := Config{Node: "a", Generation: 1, Nodes: []string{"a", "b"}, Deadtime: time.Second}
+	for want, spoil := range map[string]func(*Config){
+		"Nodes":             func(c *Config) { c.Nodes = []string{"b"} },
+		"each once":         func(c *Config) { c.Nodes = []string{"a", "b", "B"} },
+		"not a node name":   func(c *Config) { c.Nodes = []string{"a", "b c"} },
+		"Generation":        func(c *Config) { c.Generation = 0 },
+		"Deadtime":          func(c *Config) { c.Deadtime = 0 },
+		"Rule.Kind":         func(c *Config) { c.Rule.Kind = 9 },
+		"Rule.TieBreaker":   func(c *Config) { c.Rule.Kind = TieBreaker },
+		"Rule.Weights have": func(c *Config) { c.Rule.Weights = map[string]uint32{"a": 1} },
+		"weigh nothing":     func(c *Config) { c.Rule = Rule{Kind: Weight, Weights: map[string]uint32{"a": 0, "b": 0}} },
+	} {
+		c := good
+		spoil(&c)
+		if _, err := New(c, simTime(0)); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	if _, err := New(good, simTime(0)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRules(t *testing.T) {
+	all := []string{"a", "b", "c", "d"}
+	for _, c := range []struct {
+		rule  Rule
+		nodes string
+		seen  bool
+		want  bool
+		why   string
+	}{
+		{Rule{}, "a", false, true, "not asked for"},
+		{Rule{Kind: Majority}, "a b", false, false, "no quorum with 2 of 4"},
+		{Rule{Kind: Majority}, "a b c", false, true, "3 of 4 votes"},
+		{Rule{Kind: Weight, Weights: map[string]uint32{"a": 4}}, "a", false, true, "4 of 7 votes"},
+		{Rule{Kind: Weight, Weights: map[string]uint32{"a": 4}}, "b c d", false, false, "3 of 7 votes"},
+		{Rule{Kind: TieBreaker, TieBreaker: "a"}, "a b", false, true, "preferred node a"},
+		{Rule{Kind: TieBreaker, TieBreaker: "a"}, "c d", true, false, "without the preferred node a"},
+		{Rule{Kind: TieBreaker, TieBreaker: "a"}, "a", true, false, "1 of 4"},
+		{Rule{Kind: TieBreaker, TieBreaker: "gateway"}, "c d", true, true, "the tie-breaker gateway"},
+		{Rule{Kind: TieBreaker, TieBreaker: "gateway"}, "c d", false, false, "gateway is not seen"},
+		{Rule{Kind: TieBreaker, TieBreaker: "gateway"}, "b c d", false, true, "3 of 4 votes"},
+	} {
+		got, why := c.rule.judge(strings.Fields(c.nodes), c.rule.total(all), slices.Contains(all, c.rule.TieBreaker), c.seen)
+		if got != c.want || !strings.Contains(why, c.why) {
+			t.Errorf("%+v with %s, seen %v: %v, %s", c.rule, c.nodes, c.seen, got, why)
+		}
+	}
+}
+
+// TestOldNode: it is a member as long as we hear it, has no vote, and a view
+// that lacks nobody has quorum all the same.
+func TestOldNode(t *testing.T) {
+	m := machine(t, Rule{Kind: Majority}, "a", "b")
+	if v := m.View(); v.Quorum || !slices.Equal(v.Members, []string{"a"}) {
+		t.Fatalf("alone: %v", v)
+	}
+	m.Node(simTime(1), "b", Seen{Alive: true})
+	v := m.View()
+	if !v.Quorum || !v.Settled || !slices.Equal(v.Members, []string{"a", "b"}) || !slices.Equal(v.Old, []string{"b"}) {
+		t.Fatalf("with an old node: %v", v)
+	}
+	m.Node(simTime(2), "b", Seen{})
+	if v := m.View(); v.Quorum || v.Has("b") || v.Number <= 2 {
+		t.Fatalf("after its death: %v", v)
+	}
+}
+
+// TestNodesChange: votes count among the nodes there are now.
+func TestNodesChange(t *testing.T) {
+	m := machine(t, Rule{Kind: Majority}, "a", "b", "c")
+	if err := m.Nodes(simTime(1), []string{"b"}); !errors.Is(err, ErrConfig) {
+		t.Errorf("a list without ourselves: %v", err)
+	}
+	if v := m.View(); v.Quorum {
+		t.Fatal(v)
+	}
+	if err := m.Nodes(simTime(2), []string{"A"}); err != nil {
+		t.Fatal(err)
+	}
+	if v := m.View(); !v.Quorum || !v.Settled {
+		t.Fatalf("the only node: %v", v)
+	}
+}
+
+// TestStall: whoever stood still has no quorum before the others have answered
+// something that was asked since.
+func TestStall(t *testing.T) {
+	m := machine(t, Rule{Kind: Majority}, "a", "b", "c")
+	m.Node(simTime(0), "b", Seen{Alive: true, Systole: true})
+	r := good()
+	answer := func(at time.Duration, serial uint64, echoed ...echo) {
+		t.Helper()
+		r.serial, r.accepted, r.installed = serial, m.own.accepted, m.own.installed
+		r.members, r.echo = m.own.members, echoed
+		if err := m.Receive(simTime(at), "b", r.message(true)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.accepted, r.members, r.installed = ID{1, 3, "b"}, []string{"b"}, ID{1, 3, "b"}
+	if err := m.Receive(simTime(1), "b", r.message(true)); err != nil {
+		t.Fatal(err)
+	}
+	m.Tick(simTime(time.Second))
+	answer(time.Second, 5, echo{"a", m.own.serial})
+	if v := m.View(); !v.Quorum {
+		t.Fatalf("before: %v", v)
+	}
+	before := m.own.serial
+	m.Stalled(simTime(2 * time.Second))
+	if v := m.View(); v.Quorum {
+		t.Fatalf("after a stall: %v", v)
+	}
+	answer(2*time.Second, 6) // was under way
+	answer(2*time.Second, 7, echo{"a", before})
+	if v := m.View(); v.Quorum {
+		t.Fatalf("with old answers: %v", v)
+	}
+	m.Tick(simTime(2*time.Second + m.cfg.Delay))
+	asked := slices.ContainsFunc(m.Drain().Messages, func(msg wire.Message) bool {
+		_, ask := msg.Get("ask")
+		serial, _ := msg.GetUint("serial", 10)
+		return ask && serial > before
+	})
+	if !asked {
+		t.Fatal("nobody was asked")
+	}
+	answer(3*time.Second, 8, echo{"a", m.own.serial})
+	if v := m.View(); !v.Quorum || v.Settled {
+		t.Fatalf("after the answer: %v", v)
+	}
+	m.Tick(m.Deadline())
+	if v := m.View(); !v.Settled {
+		t.Fatalf("%v later: %v", m.cfg.Settle, v)
+	}
+}
