@@ -62,8 +62,8 @@ func (c *Core) common(b *builder, now time.Time, seq uint64, destUUID []byte) {
 	if seq != 0 && c.load != "" {
 		b.text("ld", c.load)
 	}
-	// ttl is "hopfudge" (1) plus the number of nodes.
-	b.number("ttl", uint64(1+len(c.cfg.Nodes)), 10)
+	// ttl is "hopfudge" (1) plus the number of nodes, ping nodes among them.
+	b.number("ttl", uint64(1+len(c.cfg.Nodes)+len(c.pings)), 10)
 	if c.guard.on {
 		c.seal(b, seq != 0)
 	}
@@ -126,6 +126,7 @@ func (c *Core) sendStatus(now time.Time) {
 	}
 	c.finish(b, now, true, true, nil)
 	c.lastBeat = now
+	c.askPings(now)
 }
 
 // outbox collects output. Packets are parts of arena.

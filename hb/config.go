@@ -26,8 +26,15 @@ type Config struct {
 	// replayed.
 	Nonce [8]byte
 	// Nodes are the names of all nodes, our own included, in an order that is
-	// the same everywhere.
+	// the same everywhere. AddNodes, RemoveNodes and Autojoin change the list.
 	Nodes []string
+	// Autojoin says who may join without being among Nodes.
+	Autojoin Autojoin
+	// Deleted are nodes that were removed in an earlier start: they cannot join
+	// by themselves. At most 100.
+	Deleted []string
+	// Pings are the ping nodes.
+	Pings []PingNode
 
 	// Keepalive is the period of our status messages. Default 1 s.
 	Keepalive time.Duration
@@ -44,6 +51,10 @@ type Config struct {
 	// 10 s, 12 s if Deadtime is below 6 s, else 2 x Deadtime. At least
 	// Deadtime.
 	Initdead time.Duration
+	// DeadPing is the silence after which a ping node is dead. Default
+	// Deadtime; at least 2 x Keepalive, as a ping node is asked with each
+	// status.
+	DeadPing time.Duration
 	// StartGrace is added to the dead time we announce in our first 5 s
 	// (section 7). Default 2 s, what the original does. A director that dies
 	// within these seconds is noticed that much later; negative means none,
@@ -135,6 +146,9 @@ func (cfg Config) normal() (Config, error) {
 			return Config{}, badConfig("Media: %q is empty or named twice", m)
 		}
 	}
+	if err := cfg.normalPings(); err != nil {
+		return Config{}, err
+	}
 	if err := cfg.normalKeys(); err != nil {
 		return Config{}, err
 	}
@@ -161,17 +175,54 @@ func (cfg *Config) normalNames() error {
 	}
 	for i, name := range cfg.Nodes {
 		name = strings.ToLower(name)
-		bad := strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' })
-		if name == "" || len(name) > maxNameLen || bad {
-			return badConfig("Nodes: name %q: want 1 to %d printable ASCII characters without blanks", name, maxNameLen)
+		if err := goodName(name); err != nil {
+			return badConfig("Nodes: %v", err)
 		}
 		if slices.Contains(cfg.Nodes[:i], name) {
 			return badConfig("Nodes: %q is named twice", name)
 		}
 		cfg.Nodes[i] = name
 	}
+	if cfg.Autojoin > AnyJoins {
+		return badConfig("Autojoin: %d is unknown", cfg.Autojoin)
+	}
+	if cfg.Autojoin == AnyJoins && !slices.Contains(cfg.Nodes, cfg.Node) {
+		if err := goodName(cfg.Node); err != nil {
+			return badConfig("Node: %v", err)
+		}
+		cfg.Nodes = append(cfg.Nodes, cfg.Node)
+	}
+	cfg.Deleted = slices.Clone(cfg.Deleted)
+	for i, name := range cfg.Deleted {
+		if name = strings.ToLower(name); slices.Contains(cfg.Nodes, name) || i >= maxNodes {
+			return badConfig("Deleted: %q is among the nodes, or there are more than %d", name, maxNodes)
+		}
+		cfg.Deleted[i] = name
+	}
 	if !slices.Contains(cfg.Nodes, cfg.Node) {
 		return badConfig("Node: our own name %q is not among the nodes (%s)", cfg.Node, strings.Join(cfg.Nodes, " "))
+	}
+	return nil
+}
+
+func (cfg *Config) normalPings() error {
+	cfg.Pings = slices.Clone(cfg.Pings)
+	if len(cfg.Pings) > maxNodes {
+		return badConfig("Pings: %d ping nodes, at most %d", len(cfg.Pings), maxNodes)
+	}
+	for i := range cfg.Pings {
+		p := &cfg.Pings[i]
+		p.Name = strings.ToLower(p.Name)
+		if err := goodName(p.Name); err != nil {
+			return badConfig("Pings: %v", err)
+		}
+		same := func(q PingNode) bool { return q.Name == p.Name || q.Medium == p.Medium }
+		if slices.Contains(cfg.Nodes, p.Name) || slices.ContainsFunc(cfg.Pings[:i], same) {
+			return badConfig("Pings: %s on %q: a node, another ping node, or its medium has this name already", p.Name, p.Medium)
+		}
+		if p.Medium == "" || slices.Contains(cfg.Media, p.Medium) {
+			return badConfig("Pings: %s: its medium %q must be its own", p.Name, p.Medium)
+		}
 	}
 	return nil
 }
@@ -182,7 +233,7 @@ func (cfg *Config) normalTimes() error {
 		value time.Duration
 	}{
 		{"Keepalive", cfg.Keepalive}, {"Deadtime", cfg.Deadtime}, {"Warntime", cfg.Warntime},
-		{"Initdead", cfg.Initdead}, {"MaxRexmitDelay", cfg.MaxRexmitDelay},
+		{"Initdead", cfg.Initdead}, {"MaxRexmitDelay", cfg.MaxRexmitDelay}, {"DeadPing", cfg.DeadPing},
 		{"Grace", cfg.Grace}, {"Window", cfg.Window},
 	} {
 		if d.value < 0 || d.value > maxDeadtime {
@@ -197,6 +248,7 @@ func (cfg *Config) normalTimes() error {
 	orDefault(&cfg.Keepalive, defaultKeepalive)
 	orDefault(&cfg.Deadtime, defaultDeadtime)
 	orDefault(&cfg.Warntime, cfg.Deadtime/2)
+	orDefault(&cfg.DeadPing, cfg.Deadtime)
 	orDefault(&cfg.MaxRexmitDelay, defaultRexmitDelay)
 	orDefault(&cfg.StartGrace, defaultStartGrace)
 	switch {
@@ -214,6 +266,8 @@ func (cfg *Config) normalTimes() error {
 		return badConfig("Keepalive: %v is below 1 ms", cfg.Keepalive)
 	case cfg.Deadtime <= 2*cfg.Keepalive:
 		return badConfig("Deadtime: %v must exceed 2 x keepalive (%v): one lost beat would be a death", cfg.Deadtime, 2*cfg.Keepalive)
+	case cfg.DeadPing < 2*cfg.Keepalive:
+		return badConfig("DeadPing: %v is below 2 x keepalive (%v): one lost answer would be a death", cfg.DeadPing, 2*cfg.Keepalive)
 	case cfg.Deadtime%time.Millisecond != 0 || cfg.StartGrace%time.Millisecond != 0:
 		return badConfig("Deadtime: %v and StartGrace %v are announced in whole milliseconds", cfg.Deadtime, cfg.StartGrace)
 	case cfg.StartGrace > maxDeadtime:

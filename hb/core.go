@@ -34,6 +34,11 @@ type Core struct {
 	ends   bool    // our data plane ends with this process
 	probes uint64  // number of our last probe
 
+	pings   []pingNode
+	deleted []string         // nodes that were removed: they cannot join by themselves
+	former  map[string]*peer // of these what we know of those we heard
+	lastID  int              // the highest id of a peer
+
 	lastCall  time.Time
 	lastBeat  time.Time // our last status message
 	nextBeat  time.Time // on the schedule start + n x keepalive
@@ -78,24 +83,19 @@ func New(cfg Config, now time.Time, rnd *rand.Rand) (*Core, error) {
 		broken:   make([]uint8, len(cfg.Media)),
 		probes:   uint64(now.UnixNano()), // no start uses the numbers of one before
 		limits:   make(map[limitKey]*limit),
+		former:   make(map[string]*peer),
 	}
 	for _, name := range cfg.Nodes {
 		if name == cfg.Node {
 			continue
 		}
-		p := &peer{
-			id:       len(c.peers) + 1,
-			name:     name,
-			status:   Init,
-			since:    now,
-			deadtime: cfg.Deadtime,
-			trigger:  rnd.Uint64N(ackEvery),
-			links:    make([]link, len(cfg.Media)),
-		}
-		c.peers = append(c.peers, p)
-		c.byName[name] = p
+		c.addPeer(now, name)
 	}
 	c.guard.on = guarded(cfg.Keys)
+	for i, p := range cfg.Pings {
+		c.pings = append(c.pings, pingNode{PingNode: p, id: -1 - i, status: Init, since: now})
+	}
+	c.deleted = cfg.Deleted
 	if cfg.StartGrace > 0 {
 		c.graceEnds = now.Add(graceTime)
 	}
@@ -179,7 +179,7 @@ func (c *Core) checkSubmit(m wire.Message) (dest string, err error) {
 	switch t := m.Type(); {
 	case t == "":
 		return "", errors.New("it has no type: field t")
-	case strings.HasPrefix(t, "NS_"), t == "status", t == "reqnodes", t == "repnodes":
+	case strings.HasPrefix(t, "NS_"), t == "status", t == "reqnodes", t == "repnodes", t == "addnode", t == "delnode":
 		return "", fmt.Errorf("type %s belongs to the protocol itself", t)
 	}
 	dest, ok := m.Get("dest")
@@ -262,6 +262,9 @@ func (c *Core) enter(now time.Time) time.Time {
 			}
 		}
 		shift(c.links, late)
+		for i := range c.pings {
+			c.pings[i].since = c.pings[i].since.Add(late)
+		}
 		c.event(Stalled{For: late, Dead: now.Sub(c.lastBeat) > c.ownDeadtime()})
 	}
 	c.lastCall = now

@@ -279,7 +279,8 @@ func TestHearingOurselves(t *testing.T) {
 	}
 }
 
-// TestNodeListsDiffer: reported; the configuration stays.
+// TestNodeListsDiffer: what they have more we learn; what they lack is
+// reported, and stays.
 func TestNodeListsDiffer(t *testing.T) {
 	c := newCore(t, testConfig())
 	c.peers[0].trigger = 5
@@ -287,7 +288,7 @@ func TestNodeListsDiffer(t *testing.T) {
 	c.Receive(testTime, "eth0", b.status(1, "active"))
 	c.Drain()
 	c.Receive(testTime, "eth0", b.packet(2, "repnodes", "dest", "a", "nodelist", "b c "))
-	expect(t, c, "> status st=active dt=1388 seq=5", `ERROR node b has the nodes "b c", we have "a b"...`, "membership is complete...")
+	expect(t, c, "> status st=active dt=1388 seq=5", "ERROR node b does not know a: make the configurations alike...", "nodes: added c, by b", "membership is complete...")
 	// Later ones are of no interest.
 	c.Receive(testTime, "eth0", b.packet(3, "repnodes", "dest", "a", "nodelist", "b c "))
 	expect(t, c)

@@ -45,6 +45,11 @@
 //     it is known to lose many) which came on another medium is late at once,
 //     and dead when a window of probes on it stays unanswered. To an old node,
 //     and where nothing else works, it is dead after the dead time.
+//  9. The list of nodes changes only by Config, AddNodes and RemoveNodes, here
+//     or at another node, and if so configured by nodes that join by
+//     themselves; an event tells of every change (section 13).
+//  10. Ping nodes (section 12) are asked with every status. They count for
+//     nothing but to be seen.
 //
 // # Replay
 //
@@ -176,11 +181,6 @@
 //     keepalive and a half is a partition for as long.
 //   - Echo requests that A's machine begins to drop right before A hangs: it
 //     takes ten beats, or a second, and three questions to find that out.
-//
-// # Out of scope for now
-//
-// Ping nodes, autojoin and the membership commands (sections 12, 13): the node
-// list is fixed by Config. Packets of others are refused with a report.
 //
 // A Core is not safe for concurrent use.
 package hb

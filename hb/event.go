@@ -30,7 +30,8 @@ type Output struct {
 // Packet is one datagram.
 type Packet struct {
 	Data []byte
-	// Medium is the only one to send it on; empty for all.
+	// Medium is the only one to send it on; empty for all but those of ping
+	// nodes.
 	Medium string
 	// Beat: the packet carries our status, so a node that gets it holds us for
 	// alive for one more dead time. Who must not be believed alive (a director
@@ -48,7 +49,8 @@ type Packet struct {
 }
 
 // Event is something the upper layers should know: NodeChanged, LinkChanged,
-// Suspected, Cleared, Delivered, Lost, Ordered, Gap, Joined, Stalled or Report.
+// Suspected, Cleared, NodesChanged, Removed, Delivered, Lost, Ordered, Gap,
+// Joined, Stalled or Report.
 type Event interface {
 	isEvent()
 	// String is the event in a few words, without its time.
@@ -59,6 +61,7 @@ type Event interface {
 type NodeChanged struct {
 	Node     string
 	From, To Status
+	Ping     bool          // it is a ping node
 	Why      string        // for people
 	Silence  time.Duration // To is Dead: how long it was silent, as far as we listened
 	Early    bool          // To is Dead: before the dead time; Why has the evidence

@@ -16,6 +16,7 @@ import (
 // memory stays within its limits.
 func FuzzReceive(f *testing.F) {
 	f.Add("0 status seq=1 st=init dt=1388\n0 status seq=2 st=up dt=1388 protocol=1\n500 repnodes seq=3 nodelist=a")
+	f.Add("0 status seq=1 st=up dt=1388 protocol=1\n10 addnode seq=2 nodelist=c d\n9000 delnode seq=3 nodelist=c\n9001 delnode seq=4 nodelist=a b")
 	f.Add("0 status seq=1 st=up dt=1 protocol=1\n10 status seq=2 st=active dt=ffffffff protocol=1\n9000 reqnodes seq=3")
 	f.Add("0 resource seq=9\n1 resource seq=5\n300 NS_nak_rexmit firstseq=7 dest=a\n0 resource seq=ffffffffffffffff\n1 resource seq=1")
 	f.Add("0 status seq=1 st=up protocol=1\n0 NS_rexmit dest=a firstseq=1 lastseq=18446744073709551615\n60000 NS_ackmsg dest=a ackseq=3")

@@ -16,7 +16,8 @@ type incoming struct {
 	typ, src, dest    []byte
 	srcUUID, destUUID []byte // nil or 16 bytes
 	seq, gen          uint64
-	numbered          bool // not NS_*: has a sequence number
+	ts                int64 // seconds since 1970
+	numbered          bool  // not NS_*: has a sequence number
 
 	key         wire.Key // what it is signed with
 	nonce, seen []byte   // see guard; nil if absent
@@ -98,10 +99,11 @@ func parse(m wire.Message) (incoming, error) {
 	case in.srcUUID != nil && len(in.srcUUID) != 16, in.destUUID != nil && len(in.destUUID) != 16:
 		return in, errors.New("a uuid does not have 16 bytes")
 	}
-	if ts, ok := hex(tsText); !ok || ts == 0 {
+	ts, ok := hex(tsText)
+	if !ok || ts == 0 {
 		return in, fmt.Errorf("field ts=%.40q: want a time", tsText)
 	}
-	var ok bool
+	in.ts = int64(min(ts, maxTime))
 	in.numbered = !(len(in.typ) >= 3 && string(in.typ[:3]) == "NS_")
 	if in.gen, ok = hex(genText); in.numbered && (!ok || in.gen == 0) {
 		return in, fmt.Errorf("field hg=%.40q: want a generation", genText)
@@ -130,6 +132,9 @@ func parse(m wire.Message) (incoming, error) {
 	}
 	return in, nil
 }
+
+// maxTime is a time far away that does not overflow as a duration.
+const maxTime = 1 << 33
 
 // hex reads a number without sign of at most 64 bits. That a field is absent,
 // which is usual, costs nothing here; an error of package strconv does.

@@ -24,10 +24,7 @@ func (c *Core) checkComplete(now time.Time) {
 // ask sends reqnodes to the next live node. Without one, or if the nodes do
 // not speak protocol 1, there is nothing to ask.
 func (c *Core) ask(now time.Time) {
-	start := 0
-	if c.asked != nil {
-		start = c.asked.id // ids are indices from 1: this is the next one
-	}
+	start := slices.Index(c.peers, c.asked) + 1 // the next one; the first if nobody was asked
 	for i := range c.peers {
 		p := c.peers[(start+i)%len(c.peers)]
 		if !p.live() || !c.flow {
@@ -55,24 +52,58 @@ func (c *Core) activate(now time.Time) {
 func (c *Core) answerNodes(now time.Time, p *peer) {
 	b := c.begin("repnodes")
 	b.text("dest", p.name)
-	b.text("nodelist", strings.Join(c.cfg.Nodes, " ")+" ")
-	b.text("delnodelist", " ")
+	b.text("nodelist", nodeList(c.cfg.Nodes))
+	b.text("delnodelist", nodeList(c.deleted))
 	c.finish(b, now, true, false, p.uuidOrNil())
 }
 
 // heardNodes takes the answer to our reqnodes. The original makes the list its
-// own; ours is the configuration, so a difference is reported.
+// own. We learn from it which nodes were added and removed while we were down;
+// a node of our configuration that it lacks without a word is a mistake to
+// report, not a node to forget.
 func (c *Core) heardNodes(now time.Time, p *peer, in *incoming) {
 	if !c.asking {
 		return
 	}
 	list, _ := in.Get("nodelist")
+	gone, _ := in.Get("delnodelist")
 	theirs := strings.Fields(strings.ToLower(list))
-	ours := slices.Clone(c.cfg.Nodes)
-	slices.Sort(theirs)
-	slices.Sort(ours)
-	if !slices.Equal(theirs, ours) {
-		c.report(now, reportNodes, p.id, Error, "node %s has the nodes %.400q, we have %q: make the configurations alike", p.name, strings.Join(theirs, " "), strings.Join(ours, " "))
+	deleted := strings.Fields(strings.ToLower(gone))
+	var added, removed, missing []string
+	for _, name := range theirs {
+		if c.byName[name] == nil && name != c.cfg.Node {
+			added = append(added, name)
+		}
+	}
+	for _, q := range c.peers {
+		switch {
+		case slices.Contains(theirs, q.name):
+		case slices.Contains(deleted, q.name) && !q.live():
+			removed = append(removed, q.name)
+		default:
+			missing = append(missing, q.name)
+		}
+	}
+	if !slices.Contains(theirs, c.cfg.Node) {
+		missing = append(missing, c.cfg.Node)
+	}
+	if len(missing) > 0 {
+		c.report(now, reportNodes, p.id, Error, "node %s does not know %s: make the configurations alike, or add the node there", p.name, strings.Join(missing, " "))
+	}
+	if len(added) > 0 {
+		if names, err := c.newNames(added); err != nil {
+			c.report(now, reportNodes, p.id, Error, "node %s has nodes that we cannot add: %v", p.name, err)
+		} else {
+			c.add(now, names, p.name)
+		}
+	}
+	if len(removed) > 0 {
+		c.remove(now, removed, p.name)
+	}
+	for _, name := range deleted {
+		if goodName(name) == nil && !slices.Contains(c.cfg.Nodes, name) && !slices.Contains(c.deleted, name) && len(c.deleted) < maxNodes {
+			c.deleted = append(c.deleted, name)
+		}
 	}
 	c.activate(now)
 }

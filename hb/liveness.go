@@ -45,6 +45,7 @@ func (c *Core) Tick(now time.Time) {
 			}
 		}
 	}
+	c.expirePings(now)
 	for _, p := range c.peers {
 		if at := p.order.endAt; !at.IsZero() && !now.Before(at) {
 			c.releaseDead(p)
@@ -92,6 +93,11 @@ func (c *Core) Deadline() time.Time {
 			earlier(p.order.endAt)
 		}
 		earlier(c.linksDeadline(p))
+	}
+	for i := range c.pings {
+		if c.pings[i].status != Dead {
+			earlier(c.pings[i].since.Add(c.pingLimit()))
+		}
 	}
 	for i := range c.links {
 		if c.links[i].state != LinkDead {
@@ -181,6 +187,14 @@ func (c *Core) heardStatus(now time.Time, p *peer, m *incoming) {
 		return // retransmitted: it is alive, but this is old news
 	}
 	p.statusSeq = m.seq
+	if p.quiet {
+		// Whoever joins by itself is shown from its second status on.
+		p.quiet = false
+		if m.hasDeadtime {
+			p.deadtime = m.deadtime
+		}
+		return
+	}
 	c.heardSystole(now, p, m)
 	if !m.protocol && c.flow {
 		c.flow = false

@@ -12,6 +12,7 @@ type peer struct {
 	status     Status
 	gen        uint64        // 0: never heard
 	heard      bool          // a packet came since our start
+	quiet      bool          // it joined by itself and its first status is not shown
 	since      time.Time     // from when its silence counts
 	statusAt   time.Time     // its last status message; zero if none
 	statusSeq  uint64        // the newest one

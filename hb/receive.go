@@ -29,6 +29,9 @@ func (c *Core) Receive(now time.Time, medium string, packet []byte) {
 		c.report(now, reportMalformed, 0, Warn, "bad packet on %s: message %.40q from %.40q: %v", medium, in.typ, in.src, err)
 		return
 	}
+	if len(c.pings) > 0 && c.heardPing(now, medium, &in) {
+		return
+	}
 	in.key = c.decoder.Key()
 	if p := c.sender(now, medium, &in); p != nil {
 		p.noteKey(in.key)
@@ -49,7 +52,9 @@ func (c *Core) sender(now time.Time, medium string, in *incoming) *peer {
 			c.heardSelf(now, medium, in)
 			return nil
 		}
-		p = c.byName[string(lower)]
+		if p = c.byName[string(lower)]; p == nil {
+			p = c.join(now, string(lower), in)
+		}
 	}
 	if p == nil {
 		c.counters.Bad++
@@ -175,6 +180,10 @@ func (c *Core) receive(now time.Time, medium string, p *peer, in *incoming) {
 		c.answerNodes(now, p)
 	case string(in.typ) == "repnodes":
 		c.heardNodes(now, p, in)
+	case string(in.typ) == "addnode":
+		c.heardAddNode(now, p, in.Message)
+	case string(in.typ) == "delnode":
+		c.heardDelNode(now, p, in.Message)
 	default:
 		m := in.Message.Clone() // the decoder uses its memory again
 		c.event(Delivered{Node: p.name, Message: m})

@@ -15,8 +15,11 @@ type View struct {
 	Deadtime   time.Duration // as we announce it now
 	Seq        uint64        // our newest message
 	Unacked    uint64        // our messages that a live peer has not acknowledged
-	Peers      []PeerView    // in configured order
+	Peers      []PeerView    // in configured order, those added later at the end
 	Links      []LinkView    // how we hear ourselves, on media where that is so
+	Pings      []PingView
+	Nodes      []string // all, ourselves included
+	Deleted    []string // removed, and so not to join by themselves
 	Counters   Counters
 }
 
@@ -86,6 +89,9 @@ func (c *Core) SnapshotInto(now time.Time, into *View) {
 		Unacked:    c.unacked(),
 		Peers:      into.Peers[:0],
 		Links:      c.linkViews(now, c.links, 0, into.Links),
+		Pings:      c.pingViews(now, into.Pings),
+		Nodes:      append(into.Nodes[:0], c.cfg.Nodes...),
+		Deleted:    append(into.Deleted[:0], c.deleted...),
 		Counters:   c.counters,
 	}
 	for i, p := range c.peers {
@@ -122,6 +128,7 @@ func (v View) Clone() View {
 	for i := range v.Peers {
 		v.Peers[i].Links = slices.Clone(v.Peers[i].Links)
 	}
+	v.Pings, v.Nodes, v.Deleted = slices.Clone(v.Pings), slices.Clone(v.Nodes), slices.Clone(v.Deleted)
 	return v
 }
 

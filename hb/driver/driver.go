@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,6 +91,7 @@ type Driver struct {
 	done     chan struct{}  // closed: Run has returned
 	queue    queue          // the loop's: what waits for room in events
 	sending  []trouble      // the loop's: one for each medium
+	pinging  []bool         // by medium: it leads to a ping node, which gets only what is for it
 	refusing trouble        // the loop's
 	noBeats  bool           // the loop's: BeforeBeat's last answer
 	loadAt   time.Time      // the loop's: when Load was last called
@@ -145,6 +147,9 @@ func New(cfg Config) (*Driver, error) {
 		d.sending = append(d.sending, trouble{what: m.Name() + ": sending"})
 	}
 	d.view.set(d.core, time.Now())
+	for _, m := range cfg.Media {
+		d.pinging = append(d.pinging, slices.ContainsFunc(d.View().Pings, func(p hb.PingView) bool { return p.Medium == m.Name() }))
+	}
 	return d, nil
 }
 
@@ -191,6 +196,25 @@ func (d *Driver) SetKeys(keys wire.Keys) error {
 // see hb.Core.SetEnds.
 func (d *Driver) SetEnds(ends bool) error {
 	return d.do(func(now time.Time) { d.core.SetEnds(now, ends) })
+}
+
+// AddNodes adds nodes to the cluster, RemoveNodes removes some that are dead.
+// The errors are those of hb.Core, and ErrStopped.
+func (d *Driver) AddNodes(names []string) error {
+	return d.change(func(now time.Time) error { return d.core.AddNodes(now, names) })
+}
+
+// RemoveNodes: see AddNodes.
+func (d *Driver) RemoveNodes(names []string) error {
+	return d.change(func(now time.Time) error { return d.core.RemoveNodes(now, names) })
+}
+
+func (d *Driver) change(f func(now time.Time) error) error {
+	var err error
+	if stopped := d.do(func(now time.Time) { err = f(now) }); stopped != nil {
+		return stopped
+	}
+	return err
 }
 
 // Stop begins a graceful end: no message can be submitted any more, while

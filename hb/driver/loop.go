@@ -98,7 +98,7 @@ func (d *Driver) flush(now time.Time) error {
 			continue // who may not beat must not look alive either
 		}
 		for i, m := range d.cfg.Media {
-			if p.Medium != "" && p.Medium != m.Name() {
+			if p.Medium != m.Name() && (p.Medium != "" || d.pinging[i]) {
 				continue
 			}
 			if r, changed := d.sending[i].note(m.Send(p.Data)); changed {

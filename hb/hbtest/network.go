@@ -50,9 +50,10 @@ type Network struct {
 	free       []*packet
 	order      uint64
 	cuts       map[path]bool
-	Steps      uint64 // packets that arrived, deadlines and what After was told
-	Sent       uint64 // packets given to the network
-	Lost       uint64 // packets times receivers that did not arrive
+	silent     map[string]bool // media of ping nodes that do not answer
+	Steps      uint64          // packets that arrived, deadlines and what After was told
+	Sent       uint64          // packets given to the network
+	Lost       uint64          // packets times receivers that did not arrive
 }
 
 // path is one direction between two nodes on one medium.
@@ -289,6 +290,9 @@ func (n *Network) drain(nd *node) {
 
 func (n *Network) send(from *node, p hb.Packet) {
 	n.Sent++
+	if n.pinged(from, p) {
+		return
+	}
 	if from.clock != 0 {
 		p.Data = from.wrongTime(n.now, p.Data)
 	}

@@ -23,8 +23,9 @@ import (
 // then the events.
 //
 //	> seed N                        before nodes; default 1
-//	> nodes a b [option=value ...]  options: keepalive deadtime warntime initdead grace rexmit (durations), media, format,
-//	                                auth (crc, the default, or sha256), order=yes
+//	> nodes a b [option=value ...]  options: keepalive deadtime warntime initdead deadping grace rexmit
+//	                                (durations), media, format, auth (crc, the default, or sha256), order=yes,
+//	                                ping (names), autojoin, stranger (not in the others' list)
 //	> faults [loss=P] [duplicate=P] [reorder=P] [delay=MIN..MAX]
 //	> start a ... | crash a ... | stop a ... | pause a ... | resume a ...
 //	> kill a ...                    the daemon only: its machine goes on
@@ -38,6 +39,8 @@ import (
 //	> cut a b [MEDIUM] | heal a b [MEDIUM] | heal | partition a ...
 //	> again a b TYPE [spoilt|old]   b gets the last packet of that type of a once more, with a bit flipped,
 //	                                or the one of before a's last start
+//	> add a NAME ... | remove a NAME ...   a changes the list of nodes
+//	> ping NAME answers|is silent   what the ping node does
 //	> log changes|probes|all|events|deaths which packets are shown; changes leaves out beats that say nothing new and
 //	                                probes with their answers, probes the former only; deaths shows no packet
 //	                                and of the events only changes of nodes
@@ -200,9 +203,7 @@ func (r *runner) do(args []string) (err error) {
 			k, v, _ := strings.Cut(f, "=")
 			m.Set(k, v)
 		}
-		if err := r.net.Submit(args[0], m); err != nil {
-			r.printf("%s: refused: %v", args[0], err)
-		}
+		r.refused(args[0], r.net.Submit(args[0], m))
 	case "drop":
 		d := &drop{from: args[0], to: args[1], typ: args[2]}
 		d.n, err = strconv.Atoi(args[3])
@@ -230,6 +231,12 @@ func (r *runner) do(args []string) (err error) {
 			data[len(data)/2] ^= 1
 		}
 		r.net.Inject(args[1], r.net.find(args[1]).cfg.Media[0], data)
+	case "add":
+		r.refused(args[0], r.net.AddNodes(args[0], args[1:]))
+	case "remove":
+		r.refused(args[0], r.net.RemoveNodes(args[0], args[1:]))
+	case "ping":
+		r.net.SetPing("ping "+args[0], args[1] == "answers")
 	case "log":
 		r.log = args[0]
 	case "view":
@@ -238,6 +245,12 @@ func (r *runner) do(args []string) (err error) {
 		err = fmt.Errorf("unknown command")
 	}
 	return err
+}
+
+func (r *runner) refused(node string, err error) {
+	if err != nil {
+		r.printf("%s: refused: %v", node, err)
+	}
 }
 
 func each(names []string, f func(string)) {
@@ -253,6 +266,7 @@ func (r *runner) nodes(args []string) error {
 	r.net.Drop = r.drop
 	r.keys = Keys()
 	cfg := hb.Config{Media: []string{"eth0"}, Format: wire.Netstring}
+	var strangers []string
 	for _, a := range args {
 		k, v, option := strings.Cut(a, "=")
 		if !option {
@@ -261,7 +275,7 @@ func (r *runner) nodes(args []string) error {
 		}
 		durations := map[string]*time.Duration{
 			"keepalive": &cfg.Keepalive, "deadtime": &cfg.Deadtime, "warntime": &cfg.Warntime,
-			"initdead": &cfg.Initdead, "grace": &cfg.StartGrace, "rexmit": &cfg.MaxRexmitDelay,
+			"initdead": &cfg.Initdead, "deadping": &cfg.DeadPing, "grace": &cfg.StartGrace, "rexmit": &cfg.MaxRexmitDelay,
 		}
 		switch {
 		case k == "auth" && v == "sha256":
@@ -270,6 +284,14 @@ func (r *runner) nodes(args []string) error {
 			cfg.Ordered = true
 		case k == "media":
 			cfg.Media = strings.Split(v, ",")
+		case k == "ping":
+			for name := range strings.SplitSeq(v, ",") {
+				cfg.Pings = append(cfg.Pings, hb.PingNode{Name: name, Medium: "ping " + name})
+			}
+		case k == "autojoin":
+			cfg.Autojoin = map[string]hb.Autojoin{"other": hb.OthersJoin, "any": hb.AnyJoins}[v]
+		case k == "stranger": // a node that is in its own list only
+			strangers = append(strangers, v)
 		case k == "format":
 			formats := map[string]wire.Format{"classic": wire.Classic, "netstring": wire.Netstring, "both": wire.Both}
 			cfg.Format = formats[v]
@@ -286,6 +308,11 @@ func (r *runner) nodes(args []string) error {
 	cfg.Keys = r.keys
 	for _, cfg.Node = range cfg.Nodes {
 		r.net.Add(cfg)
+	}
+	for _, name := range strangers {
+		own := cfg
+		own.Node, own.Nodes = name, append(slices.Clone(cfg.Nodes), name)
+		r.net.Add(own)
 	}
 	return nil
 }
