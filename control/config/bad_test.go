@@ -182,6 +182,44 @@ var bad = []struct {
 	{"node name too long", []string{"[node1, node2]", "[node1, node2xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx]"}, []string{
 		"5:18: nodes: a node name has fewer than 100 characters, this has 100",
 	}},
+	{"autojoin", []string{"  deadtime", "  autojoin: all\n  deadtime"}, []string{
+		`4:13: autojoin: want none, other or any, found "all"`,
+	}},
+	{"deadping", []string{"  deadtime", "  deadping: 1s\n  deadtime"}, []string{
+		"4:13: deadping 1s must be at least twice keepalive 1s: a ping node is asked with each beat",
+	}},
+	{"ping nodes", []string{"  deadtime", "  ping: [gw, 192.0.2.9, 192.0.2.9, {name: node1, hosts: [192.0.2.8]}, {name: r, hosts: []}, {hosts: [192.0.2.7]}]\n  deadtime"}, []string{
+		`4:10: ping: "gw" is not an IP address: write one such as 192.0.2.10; host names are not looked up`,
+		"4:25: ping: 192.0.2.9 is there twice: remove one",
+		"4:36: ping: node1 is a node: a ping node has its own name",
+		"4:71: hosts is missing in ping: write the addresses of its machines, such as hosts: [192.0.2.253, 192.0.2.254]",
+		"4:93: name is missing in ping: write what the group is called, such as name: routers",
+	}},
+	{"quorum kind", []string{"  deadtime", "  quorum: {kind: most}\n  deadtime"}, []string{
+		`4:18: kind: want none, majority, weight or tie_breaker, found "most"`,
+	}},
+	{"quorum without kind", []string{"  deadtime", "  quorum: {tie_breaker: node1}\n  deadtime"}, []string{
+		"4:3: kind is missing in quorum: write one of none, majority, weight and tie_breaker, such as kind: tie_breaker",
+	}},
+	{"quorum without tie-breaker", []string{"  deadtime", "  quorum: {kind: tie_breaker}\n  deadtime"}, []string{
+		"4:3: quorum: kind tie_breaker needs the name of a node or of a ping node: write tie_breaker: NAME",
+	}},
+	{"quorum with an unknown tie-breaker", []string{"  deadtime", "  quorum: {kind: tie_breaker, tie_breaker: gw}\n  deadtime"}, []string{
+		`4:44: tie_breaker: "gw" is neither among nodes (node1, node2) nor a ping node`,
+	}},
+	{"quorum with what has no effect", []string{"  deadtime", "  quorum: {kind: majority, tie_breaker: node1}\n  deadtime"}, []string{
+		"4:41: tie_breaker has no effect with kind majority: remove it, or write kind: tie_breaker",
+	}},
+	{"quorum with weights of no effect", []string{"  deadtime", "  quorum: {kind: majority, weights: {node1: 2}}\n  deadtime"}, []string{
+		"4:28: weights have no effect with kind majority: remove them, or write kind: weight",
+	}},
+	{"quorum with bad weights", []string{"  deadtime", "  quorum: {kind: weight, weights: {node3: 2, node1: -1}}\n  deadtime"}, []string{
+		`4:36: weights: "node3" is not among nodes (node1, node2)`,
+		"4:53: node1: -1 is out of range: want 0 to 1000",
+	}},
+	{"quorum of nothing", []string{"  deadtime", "  quorum: {kind: weight, weights: {node1: 0, node2: 0}}\n  deadtime"}, []string{
+		"4:26: weights: all nodes together weigh nothing: no part of the cluster could have quorum",
+	}},
 	{"node named twice", []string{"[node1, node2]", "[node1, node1]"}, []string{
 		"5:18: nodes: node1 is named twice: each director has its own name",
 	}},

@@ -70,6 +70,7 @@ func (d *decoder) cluster(m *mapping, f *facts) Cluster {
 	c.Nodes = f.nodes
 	c.Media = d.media(m, f)
 	c.Addresses = d.addresses(m, f)
+	d.membership(m, &c, f)
 	m.done()
 	return c
 }

@@ -40,6 +40,10 @@ type Cluster struct {
 	Realtime     bool          // SCHED_FIFO and locked memory for the daemon; default false
 	Nodes        []string      // one or two names, lower case, in order
 	Media        []Medium      // at least one if there are two nodes
+	Autojoin     string        // who may join without being in Nodes: "none", "other", "any"; default none
+	Ping         []Ping
+	DeadPing     time.Duration // silence after which a ping node is dead; key: deadping; default deadtime
+	Quorum       Quorum
 	// Addresses are the directors' own on the LAN of the real servers, by node
 	// name, every node's; nil: those of a ucast medium on the data plane's
 	// interface. See Config.DirectorAddr.

@@ -133,7 +133,7 @@ dataplane: {interface: eth1}
 		Node: "node1",
 		Cluster: Cluster{
 			Name: "systole", Keepalive: time.Second, Deadtime: 10 * time.Second, Warntime: 5 * time.Second,
-			Initdead: 20 * time.Second, Suspicion: true, AutoFailback: true, Partition: AtLeastOne, Authkeys: "/etc/systole/authkeys",
+			Initdead: 20 * time.Second, Suspicion: true, AutoFailback: true, Partition: AtLeastOne, Autojoin: "none", DeadPing: 10 * time.Second, Quorum: Quorum{Kind: "none"}, Authkeys: "/etc/systole/authkeys",
 			StateDir: "/var/lib/systole", Nodes: []string{"node1"},
 		},
 		Groups: []Group{{Name: "web", Preferred: "node1", VIPs: []VIP{{Addr: vip, PrefixLen: 32, Interface: "eth0"}}}},
@@ -378,7 +378,7 @@ func TestReferenceIsRight(t *testing.T) {
 // default that the reference writes out is the one there is.
 func TestReferenceIsComplete(t *testing.T) {
 	keys := map[string]string{"Addr": "address", "VIP": "virtual", "DataPlane": "dataplane", "VirtualHost": "virtual_host",
-		"AutoFailback": "auto_failback", "Legacy": "auto_failback", "StateDir": "state_dir", "VIPs": "vips"}
+		"AutoFailback": "auto_failback", "Legacy": "auto_failback", "StateDir": "state_dir", "VIPs": "vips", "TieBreaker": "tie_breaker"}
 	var walk func(reflect.Type)
 	walk = func(typ reflect.Type) {
 		for i := range typ.NumField() {

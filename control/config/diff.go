@@ -27,6 +27,10 @@ var fixed = []struct {
 	{"cluster.partition", func(c *Config) any { return c.Cluster.Partition }},
 	{"cluster.nodes", func(c *Config) any { return c.Cluster.Nodes }},
 	{"cluster.media", func(c *Config) any { return c.Cluster.Media }},
+	{"cluster.autojoin", func(c *Config) any { return c.Cluster.Autojoin }},
+	{"cluster.ping", func(c *Config) any { return c.Cluster.Ping }},
+	{"cluster.deadping", func(c *Config) any { return short(c.Cluster.DeadPing) }},
+	{"cluster.quorum", func(c *Config) any { return c.Cluster.Quorum.String() }},
 	{"cluster.addresses", func(c *Config) any {
 		return nodeAddrs(slices.Sorted(maps.Keys(c.Cluster.Addresses)), c.Cluster.Addresses)
 	}},

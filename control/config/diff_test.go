@@ -22,9 +22,10 @@ func TestDiffAndLiveChange(t *testing.T) {
 		{"a comment and a default written out", []string{"cluster:", "# c\ncluster:\n  initdead: 20s"}, nil, nil},
 		{"node", []string{"node: node1", "node: node2"}, []string{"node"}, []string{"node: node1 -> node2 (needs a restart)"}},
 		{"timers", []string{"keepalive: 1s", "keepalive: 500ms", "deadtime: 10s", "deadtime: 5s"},
-			[]string{"cluster.keepalive", "cluster.deadtime", "cluster.warntime", "cluster.initdead"},
+			[]string{"cluster.keepalive", "cluster.deadtime", "cluster.warntime", "cluster.initdead", "cluster.deadping"},
 			[]string{"cluster.keepalive: 1s -> 500ms (needs a restart)", "cluster.deadtime: 10s -> 5s (needs a restart)",
-				"cluster.warntime: 5s -> 2.5s (needs a restart)", "cluster.initdead: 20s -> 12s (needs a restart)"}},
+				"cluster.warntime: 5s -> 2.5s (needs a restart)", "cluster.initdead: 20s -> 12s (needs a restart)",
+				"cluster.deadping: 10s -> 5s (needs a restart)"}},
 		{"nodes and media", []string{"[node1, node2]", "[node1]", ", node2: 192.0.2.2", ""},
 			[]string{"cluster.nodes", "cluster.media"},
 			[]string{"cluster.nodes: [node1, node2] -> [node1] (needs a restart)", "cluster.media changed (needs a restart)"}},
@@ -70,7 +71,7 @@ func TestDiffAndLiveChange(t *testing.T) {
 // A field that is neither fixed nor compared would be reloaded without a word.
 func TestDiffKnowsEveryField(t *testing.T) {
 	known := map[reflect.Type]int{ // fields that Diff deals with; Config's File is left out
-		reflect.TypeFor[Config](): 8, reflect.TypeFor[Cluster](): 15, reflect.TypeFor[Group](): 4, reflect.TypeFor[VIP](): 3,
+		reflect.TypeFor[Config](): 8, reflect.TypeFor[Cluster](): 19, reflect.TypeFor[Group](): 4, reflect.TypeFor[VIP](): 3,
 		reflect.TypeFor[Service](): 8, reflect.TypeFor[Server](): 3, reflect.TypeFor[DataPlane](): 4,
 		reflect.TypeFor[Metrics](): 1, reflect.TypeFor[Control](): 1,
 	}

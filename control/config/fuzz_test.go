@@ -62,6 +62,36 @@ func write(c *Config) string {
 		}
 	}
 	p("  ],")
+	p("  autojoin: %s, deadping: %s,", cl.Autojoin, cl.DeadPing)
+	if len(cl.Ping) > 0 {
+		p("  ping: [")
+		for _, n := range cl.Ping {
+			var hosts []string
+			for _, h := range n.Hosts {
+				hosts = append(hosts, q(h.String()))
+			}
+			if hosts[0] == q(n.Name) {
+				p("    %s,", hosts[0])
+			} else {
+				p("    {name: %s, hosts: [%s]},", q(n.Name), strings.Join(hosts, ", "))
+			}
+		}
+		p("  ],")
+	}
+	if cl.Quorum.Kind != "none" {
+		rest := ""
+		if cl.Quorum.TieBreaker != "" {
+			rest += ", tie_breaker: " + q(cl.Quorum.TieBreaker)
+		}
+		if cl.Quorum.Weights != nil {
+			var ws []string
+			for n, w := range cl.Quorum.Weights {
+				ws = append(ws, fmt.Sprintf("%s: %d", q(n), w))
+			}
+			rest += ", weights: {" + strings.Join(ws, ", ") + "}"
+		}
+		p("  quorum: {kind: %s%s},", cl.Quorum.Kind, rest)
+	}
 	if cl.Addresses != nil {
 		var addrs []string
 		for n, a := range cl.Addresses {
@@ -202,6 +232,24 @@ func genConfig(t *rapid.T) *Config {
 			}
 		}
 		cl.Media = append(cl.Media, m)
+	}
+	cl.Autojoin = rapid.SampledFrom([]string{"none", "other", "any"}).Draw(t, "autojoin")
+	cl.DeadPing = ms("deadping", max(2*keepalive, 20*time.Millisecond), time.Hour)
+	if rapid.Bool().Draw(t, "ping") {
+		cl.Ping = []Ping{
+			{Name: "2001:db8::9", Hosts: []netip.Addr{netip.MustParseAddr("2001:db8::9")}},
+			{Name: "gw", Hosts: []netip.Addr{addr("120", 0), addr("120", 1)}},
+		}
+	}
+	cl.Quorum.Kind = rapid.SampledFrom([]string{"none", "majority", "weight", "tie_breaker"}).Draw(t, "quorum")
+	switch cl.Quorum.Kind {
+	case "weight":
+		cl.Quorum.Weights = map[string]uint32{"node1": uint32(rapid.IntRange(1, 1000).Draw(t, "weight"))}
+	case "tie_breaker":
+		cl.Quorum.TieBreaker = "node1"
+		if cl.Ping != nil {
+			cl.Quorum.TieBreaker = "gw"
+		}
 	}
 	if len(cl.Nodes) > 1 && rapid.Bool().Draw(t, "addresses") {
 		cl.Addresses = map[string]netip.Addr{}

@@ -32,6 +32,15 @@ func Summary(c *Config) string {
 	if cl.Partition == AtMostOne {
 		line("  in a partition %s: who has no quorum lets go", AtMostOne)
 	}
+	for _, p := range cl.Ping {
+		line("  ping node %s, dead after %s", p, short(cl.DeadPing))
+	}
+	if cl.Quorum.Kind != "none" {
+		line("  quorum: %s", cl.Quorum)
+	}
+	if cl.Autojoin != "none" {
+		line("  nodes that are not listed may join (autojoin %s)", cl.Autojoin)
+	}
 	if cl.Addresses != nil {
 		line("  addresses: %s", nodeAddrs(cl.Nodes, cl.Addresses))
 	}

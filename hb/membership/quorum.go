@@ -17,8 +17,8 @@ const (
 	// Weight: nodes with more than half of the weight of all. A node whose
 	// weight is not given has 1.
 	Weight
-	// TieBreaker: more than half of the configured nodes, or exactly half of
-	// them and the tie-breaker: a preferred node, which must be among them, or
+	// TieBreaker: more than half of the weight of all, or exactly half of it and
+	// the tie-breaker: a preferred node, which must be among them, or
 	// something else that must be seen, such as a ping node.
 	TieBreaker
 )
@@ -27,7 +27,7 @@ const (
 // every node.
 type Rule struct {
 	Kind       Kind
-	Weights    map[string]uint32 // by node, for Weight
+	Weights    map[string]uint32 // by node, for Weight and TieBreaker; default 1
 	TieBreaker string            // a node, or anything else that Machine.TieBreaker tells of
 }
 
@@ -38,11 +38,11 @@ func (r Rule) check(nodes []string) error {
 	switch {
 	case r.Kind > TieBreaker:
 		return fmt.Errorf("%w: Rule.Kind %d is unknown", ErrConfig, r.Kind)
-	case r.Kind != Weight && len(r.Weights) > 0:
+	case r.Kind != Weight && r.Kind != TieBreaker && len(r.Weights) > 0:
 		return fmt.Errorf("%w: Rule.Weights have no effect with this kind", ErrConfig)
 	case (r.Kind == TieBreaker) != (r.TieBreaker != ""):
 		return fmt.Errorf("%w: Rule.TieBreaker is for the kind of this name, and needed there", ErrConfig)
-	case r.Kind == Weight && r.total(nodes) == 0:
+	case r.total(nodes) == 0:
 		return fmt.Errorf("%w: Rule.Weights: the nodes weigh nothing together: no part of them could have quorum", ErrConfig)
 	}
 	return nil
