@@ -28,6 +28,8 @@ type Cluster interface {
 	View() hb.View
 	SetKeys(wire.Keys) error
 	SetEnds(bool) error
+	AddNodes(names []string) error
+	RemoveNodes(names []string) error
 }
 
 // Addresses puts virtual addresses on this machine and announces them.
@@ -48,7 +50,7 @@ type Checks interface {
 	Set(map[health.ID]health.Check)
 }
 
-// Options are a director's parts. All are required but Absent.
+// Options are a director's parts. All are required but Absent and SaveNodes.
 type Options struct {
 	Config  *config.Config
 	Load    func() (*config.Config, error) // reads the config again, for Reload
@@ -63,8 +65,11 @@ type Options struct {
 	Neighbours Neighbours
 	Checks     Checks
 	Lease      *Lease
-	Log        *slog.Logger
-	Now        func() time.Time
+	// SaveNodes keeps the list of nodes over a restart when it has changed at
+	// run time; nil: it is not kept.
+	SaveNodes func(nodes, deleted []string) error
+	Log       *slog.Logger
+	Now       func() time.Time
 }
 
 // Director owns a director's state. Make one with New, then call Run.
@@ -74,6 +79,7 @@ type Director struct {
 	started time.Time
 
 	takeover *takeover.Machine
+	members  members
 	facts    Facts
 	why      Explanation
 	snapshot dataplane.Snapshot
@@ -125,6 +131,9 @@ func New(o Options) *Director {
 // that. Run may be called once.
 func (d *Director) Run(ctx context.Context) error {
 	defer close(d.done)
+	if err := d.joinMembers(d.Now()); err != nil {
+		return err
+	}
 	if names := d.cfg.WithoutAddr(); len(names) > 0 {
 		d.event("config", slog.LevelWarn, "the address of %s on the LAN of the real servers is not known: connections that are open when a group moves are reset (no second chance); write cluster.addresses",
 			strings.Join(names, " and "))
@@ -145,7 +154,7 @@ func (d *Director) Run(ctx context.Context) error {
 		now := d.Now()
 		d.Lease.Alive(now)
 		wait := time.Hour
-		if at := d.takeover.Deadline(); !at.IsZero() {
+		if at := d.nextDeadline(); !at.IsZero() {
 			wait = max(0, at.Sub(now))
 		}
 		due.Reset(wait)
@@ -158,10 +167,10 @@ func (d *Director) Run(ctx context.Context) error {
 		case in := <-d.inputs:
 			in()
 		case <-d.Lease.Lapsed():
-			d.event("takeover", slog.LevelWarn, "stalled longer than the lease: asking the peer who owns what")
-			d.step(takeover.LeaseLapsed{})
+			d.leaseLapsed()
 		case <-due.C:
 			d.step(takeover.Tick{})
+			d.membersTick()
 		case <-pulse.C:
 			d.housekeeping()
 		case <-asked:

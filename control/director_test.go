@@ -45,6 +45,8 @@ type world struct {
 
 	events  chan hb.Event
 	peer    hb.PeerView
+	more    hb.View // beside the peer
+	save    func(nodes, deleted []string) error
 	targets map[health.ID]health.Check
 	cfg     *config.Config
 	next    *config.Config
@@ -132,8 +134,14 @@ func (f fakeCluster) SetEnds(ends bool) error {
 }
 func (f fakeCluster) Events() <-chan hb.Event { return f.events }
 func (f fakeCluster) View() hb.View {
-	return hb.View{Node: "node1", Status: hb.Active, Peers: []hb.PeerView{f.peer}}
+	return hb.View{Node: "node1", Status: hb.Active, Peers: []hb.PeerView{f.peer}, Nodes: f.more.Nodes, Pings: f.more.Pings}
 }
+
+func (f fakeCluster) AddNodes(names []string) error {
+	f.note("add node %s", strings.Join(names, " "))
+	return nil
+}
+func (f fakeCluster) RemoveNodes(names []string) error { return errors.New("not dead") }
 
 func (w *world) Add(a vip.Addr) error {
 	if w.addErr != nil {
@@ -178,7 +186,7 @@ func startDirector(t *testing.T, prepare ...func(*world)) (*world, *Director, co
 		Keys:   func() (wire.Keys, error) { return w.keys, w.readErr },
 		Planes: []dataplane.Plane{w}, Absent: []PlaneState{{Info: dataplane.Info{Name: "ipvs", Reason: "this kernel has no IPVS"}, Absent: true}},
 		Cluster: fakeCluster{w}, Addresses: w, Neighbours: fakeNeighbours{}, Checks: fakeChecks{w},
-		Lease: NewLease(testDeadtime, w.Renew), Log: slog.New(slog.DiscardHandler), Now: time.Now,
+		Lease: NewLease(testDeadtime, w.Renew), Log: slog.New(slog.DiscardHandler), Now: time.Now, SaveNodes: w.save,
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {

@@ -13,11 +13,10 @@ import (
 	"systole/hb/wire"
 )
 
-// pair makes the director the owner of all beside a living peer that is an old
-// node and stable.
-func (w *world) pair(t *testing.T, d *Director) {
+// beats renews the lease as the heartbeat does.
+func beats(t *testing.T, d *Director) {
 	beat, stop, ended := time.NewTicker(testDeadtime/3), make(chan struct{}), make(chan struct{})
-	go func() { // the heartbeat
+	go func() {
 		defer close(ended)
 		for {
 			select {
@@ -29,6 +28,12 @@ func (w *world) pair(t *testing.T, d *Director) {
 		}
 	}()
 	t.Cleanup(func() { close(stop); <-ended; beat.Stop() })
+}
+
+// pair makes the director the owner of all beside a living peer that is an old
+// node and stable.
+func (w *world) pair(t *testing.T, d *Director) {
+	beats(t, d)
 	w.peer = hb.PeerView{Name: "node2", Status: hb.Active, Heard: true, Deadtime: testDeadtime}
 	w.events <- hb.NodeChanged{Node: "node2", From: hb.Init, To: hb.Active, Why: "heard"}
 	w.events <- hb.Joined{}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"systole/control/config"
@@ -11,6 +12,7 @@ import (
 	"systole/control/vip"
 	"systole/dataplane"
 	"systole/hb"
+	"systole/hb/membership"
 )
 
 // handoverMemory is how long connections that the peer began are sent back to
@@ -20,25 +22,35 @@ const handoverMemory = 15 * time.Minute
 // heartbeat takes an event of the heartbeat.
 func (d *Director) heartbeat(ev hb.Event) {
 	d.failures.note(ev)
+	d.membersHear(ev)
 	switch e := ev.(type) {
 	case hb.Joined:
 		d.event("cluster", slog.LevelInfo, "the cluster is complete: active")
 		// A peer may have been heard, and made the cluster complete, before
 		// its first status; it must not be taken for absent.
 		for _, p := range d.Cluster.View().Peers {
-			if p.Heard && p.Status != hb.Dead {
+			if p.Heard && p.Status != hb.Dead && d.isPeer(p.Name) {
 				d.step(takeover.Peer{Alive: true, Joining: p.Status == hb.Up, Deadtime: p.Deadtime, Why: "heard"})
 			}
 		}
 		d.step(takeover.Joined{})
 	case hb.NodeChanged:
-		d.nodeChanged(e)
+		if e.Ping {
+			d.pingChanged(e)
+		} else {
+			d.nodeChanged(e)
+		}
+	case hb.Removed:
+		d.removed(e)
 	case hb.LinkChanged:
 		d.linkChanged(e)
 	case hb.Suspected, hb.Cleared:
 		// A lossy network has many; what matters in the end is a NodeChanged.
 		d.Log.Debug(e.String(), "kind", "cluster")
 	case hb.Delivered:
+		if !e.FromSelf && !d.isPeer(e.Node) || e.Message.Type() == membership.Type {
+			break // takeover is between the two directors
+		}
 		d.step(takeover.Message{Msg: e.Message, FromSelf: e.FromSelf})
 	case hb.Lost:
 		d.event("cluster", slog.LevelError, "%s", e)
@@ -49,8 +61,18 @@ func (d *Director) heartbeat(ev hb.Event) {
 	}
 }
 
+// isPeer: the node is the other director of the config, not one that was added
+// or has joined by itself.
+func (d *Director) isPeer(node string) bool {
+	return node != d.cfg.Node && slices.Contains(d.cfg.Cluster.Nodes, node)
+}
+
 func (d *Director) nodeChanged(e hb.NodeChanged) {
 	level := slog.LevelInfo
+	if !d.isPeer(e.Node) {
+		d.event("cluster", level, "%s", e)
+		return
+	}
 	if e.To == hb.Dead {
 		level = slog.LevelWarn
 		// Its flow table may be gone with it: a reset is better than silence.
@@ -82,14 +104,16 @@ func (d *Director) linkChanged(e hb.LinkChanged) {
 // returns the refusal, if the input was a command and was refused.
 func (d *Director) step(in takeover.Input) error {
 	var refused error
-	queue := []takeover.Input{in}
 	// Before any news of the peer: what we know of it may be as old as our own
 	// stall.
 	if d.Lease.Alive(d.Now()); len(d.Lease.Lapsed()) > 0 {
 		<-d.Lease.Lapsed()
-		d.event("takeover", slog.LevelWarn, "stalled longer than the lease: asking the peer who owns what")
-		queue = []takeover.Input{takeover.LeaseLapsed{}, in}
+		d.leaseLapsed()
+		if _, ok := in.(takeover.Quorum); ok {
+			in = d.quorum() // it may have been lost just now
+		}
 	}
+	queue := []takeover.Input{in}
 	for len(queue) > 0 {
 		outs := d.takeover.Step(d.Now(), queue[0])
 		queue = queue[1:]
@@ -111,6 +135,14 @@ func (d *Director) step(in takeover.Input) error {
 		}
 	}
 	return refused
+}
+
+// leaseLapsed tells of a stall that was longer than the lease.
+func (d *Director) leaseLapsed() {
+	d.event("takeover", slog.LevelWarn, "stalled longer than the lease: asking the peer who owns what")
+	d.step(takeover.LeaseLapsed{})
+	d.members.machine.Stalled(d.Now())
+	d.membersDone()
 }
 
 // perform does what has no outcome to wait for.

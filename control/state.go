@@ -27,6 +27,8 @@ type State struct {
 	Takeover TakeoverState `json:"takeover"`
 
 	Nodes    []NodeState    `json:"nodes"`
+	View     ViewState      `json:"view"`
+	Pings    []PingState    `json:"ping_nodes"`
 	Groups   []GroupState   `json:"groups"`
 	Services []ServiceState `json:"services"`
 	Planes   []PlaneState   `json:"planes"`
@@ -70,6 +72,24 @@ type NodeState struct {
 	LastBeat   time.Duration `json:"last_beat_ns"` // -1: none yet, or ourselves
 	Deadtime   time.Duration `json:"deadtime_ns"`  // as it announced
 	Links      []LinkState   `json:"links"`
+}
+
+// ViewState is who is in the cluster, as its nodes have agreed.
+type ViewState struct {
+	Number      uint64   `json:"number"`
+	Coordinator string   `json:"coordinator"`
+	Members     []string `json:"members"`
+	Old         []string `json:"old"` // members that take no part in the agreement
+	Quorum      bool     `json:"quorum"`
+	Settled     bool     `json:"settled"` // and no node outside has it any more
+	Why         string   `json:"why"`     // quorum in words
+}
+
+// PingState is a ping node.
+type PingState struct {
+	Name   string        `json:"name"`
+	Status string        `json:"status"` // "init", "ping", "dead"
+	Age    time.Duration `json:"age_ns"` // of its last answer; -1: none yet
 }
 
 // LinkState is one medium to one node, judged on its own.

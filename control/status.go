@@ -10,6 +10,7 @@ import (
 	"systole/control/config"
 	"systole/control/takeover"
 	"systole/dataplane"
+	"systole/hb"
 )
 
 // Status returns the director's state, with counters read just now.
@@ -76,7 +77,9 @@ func (d *Director) state() *State {
 	if !view.ClearAt.IsZero() {
 		s.Takeover.Waits = max(0, view.ClearAt.Sub(s.At))
 	}
+	hbView := d.Cluster.View()
 	s.Nodes = d.nodeStates()
+	s.View, s.Pings = d.viewState(), pingStates(hbView)
 	for i := range d.cfg.Groups {
 		s.Groups = append(s.Groups, d.groupState(&d.cfg.Groups[i], view.OtherHeld))
 	}
@@ -88,7 +91,7 @@ func (d *Director) state() *State {
 			s.Role = "active"
 		}
 	}
-	s.judge(leaseErr)
+	s.judge(leaseErr, d.nodeProblems(s, hbView))
 	return s
 }
 
@@ -104,9 +107,17 @@ func (d *Director) nodeStates() []NodeState {
 		}
 		nodes[p.Name] = ns
 	}
+	names := v.Nodes
+	if names == nil {
+		names = d.cfg.Cluster.Nodes
+	}
 	var out []NodeState
-	for _, n := range d.cfg.Cluster.Nodes {
-		out = append(out, nodes[n])
+	for _, n := range names {
+		s, known := nodes[n]
+		if !known { // an event says it before the view does
+			s = NodeState{Name: n, Status: string(hb.Init), LastBeat: -1}
+		}
+		out = append(out, s)
 	}
 	return out
 }
@@ -177,7 +188,7 @@ type problem struct {
 }
 
 // judge fills Health and Problems from the rest.
-func (s *State) judge(leaseErr error) {
+func (s *State) judge(leaseErr error, more []string) {
 	var ps []problem
 	add := func(critical bool, format string, args ...any) {
 		ps = append(ps, problem{critical, fmt.Sprintf(format, args...)})
@@ -242,6 +253,9 @@ func (s *State) judge(leaseErr error) {
 				add(false, "link %s to %s is %s", l.Medium, n.Name, l.State)
 			}
 		}
+	}
+	for _, text := range more {
+		add(false, "%s", text)
 	}
 	if !s.Config.ReloadOK {
 		add(false, "the last reload was refused: %s", s.Config.Error)

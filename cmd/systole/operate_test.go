@@ -25,6 +25,8 @@ func (s stubborn) Standby(context.Context, string) error               { return 
 func (s stubborn) Takeover(context.Context, string) error              { return s.refuse }
 func (s stubborn) Reload(context.Context) error                        { return nil }
 func (s stubborn) Quiesce(context.Context, string, string, bool) error { return nil }
+func (s stubborn) AddNodes(context.Context, []string) error            { return nil }
+func (s stubborn) RemoveNodes(context.Context, []string) error         { return nil }
 
 func TestHandoverThatDoesNotEnd(t *testing.T) {
 	for _, tt := range []struct {

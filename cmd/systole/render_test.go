@@ -35,6 +35,8 @@ func sample() *control.State {
 			}},
 			{Name: "node3", Status: "init", LastBeat: -1},
 		},
+		View:  control.ViewState{Number: 12, Coordinator: "node1", Members: []string{"node1", "node2"}, Old: []string{}, Quorum: true, Settled: true, Why: "quorum with 2 of 3 votes"},
+		Pings: []control.PingState{{Name: "192.168.145.1", Status: "ping", Age: 12 * time.Millisecond}, {Name: "routers", Status: "dead", Age: -1}},
 		Groups: []control.GroupState{
 			{Name: "web", Preferred: "node1", Owner: "node1", Role: "active", VIPs: []control.VIPState{{Address: "192.168.145.101/32", Interface: "eth0", Present: true}}},
 			{Name: "db", Preferred: "node2", Role: "standby", VIPs: []control.VIPState{{Address: "192.168.145.102/32", Interface: "eth0"}}},

@@ -164,8 +164,18 @@ func (d *daemon) makeHeartbeat() error {
 		}
 		names, ms = append(names, medium.Name()), append(ms, medium)
 	}
+	pings, pingMedia, err := openPings(c.Ping)
+	if err != nil {
+		return err
+	}
+	ms = append(ms, pingMedia...)
+	changed, err := identity.LoadNodes(c.StateDir, d.cfg.Node)
+	if err != nil {
+		return err
+	}
 	core, err := hb.New(hb.Config{
-		Node: d.cfg.Node, UUID: id.UUID, Generation: id.Generation, Nonce: nonce(), Nodes: c.Nodes,
+		Node: d.cfg.Node, UUID: id.UUID, Generation: id.Generation, Nonce: nonce(),
+		Nodes: changed.Apply(c.Nodes), Deleted: changed.Deleted, Autojoin: autojoin(c.Autojoin), Pings: pings, DeadPing: c.DeadPing,
 		Keepalive: c.Keepalive, Deadtime: c.Deadtime, Warntime: c.Warntime, Initdead: c.Initdead,
 		// The original asks for two seconds more in its first five: a director
 		// that dies then would be missed that much later.
@@ -202,7 +212,7 @@ func (d *daemon) makeDirector() {
 		Keys:   func() (wire.Keys, error) { return wire.LoadAuthkeys(d.cfg.Cluster.Authkeys) },
 		Planes: d.planes.open, Absent: d.planes.absent,
 		Cluster: tapped{d.heartbeat, d.programs}, Addresses: d.addresses, Neighbours: d.followed, Checks: d.checks,
-		Lease: d.lease, Log: d.log, Now: time.Now,
+		Lease: d.lease, SaveNodes: d.saveNodes, Log: d.log, Now: time.Now,
 	})
 }
 

@@ -76,6 +76,13 @@ func writeStatus(w io.Writer, s *control.State) error {
 
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	writeNodes(t, s.Nodes)
+	fmt.Fprintf(t, "\nVIEW\tMEMBERS\tQUORUM\n%d of %s\t%s\t%s\n", s.View.Number, orDash(s.View.Coordinator), strings.Join(s.View.Members, " "), s.View.Why)
+	if len(s.Pings) > 0 {
+		fmt.Fprintln(t, "\nPING NODE\tSTATUS\tLAST ANSWER")
+		for _, p := range s.Pings {
+			fmt.Fprintf(t, "%s\t%s\t%s\n", p.Name, p.Status, age(p.Age))
+		}
+	}
 	fmt.Fprintln(t, "\nGROUP\tROLE\tOWNER\tPREFERRED\tADDRESSES")
 	for _, g := range s.Groups {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", g.Name, g.Role, orDash(g.Owner), g.Preferred, addresses(g.VIPs))

@@ -41,6 +41,13 @@ func (f *fakeDirector) Quiesce(_ context.Context, server, service string, on boo
 	return f.note("resume", server, service)
 }
 
+func (f *fakeDirector) AddNodes(_ context.Context, names []string) error {
+	return f.note(append([]string{"add"}, names...)...)
+}
+func (f *fakeDirector) RemoveNodes(_ context.Context, names []string) error {
+	return f.note(append([]string{"remove"}, names...)...)
+}
+
 func serve(t *testing.T, d Director) (*Client, string) {
 	t.Helper()
 	return serveWith(t, d, broker.New(brokertest.New()))
@@ -79,12 +86,13 @@ func TestCallsReachTheDirector(t *testing.T) {
 	for _, err := range []error{
 		c.Standby(ctx, "all"), c.Takeover(ctx, "local"), c.Reload(ctx),
 		c.Quiesce(ctx, "192.168.145.200", ""), c.Resume(ctx, "192.168.145.200", "192.168.145.101:80/tcp"),
+		c.AddNodes(ctx, []string{"node3", "node4"}), c.RemoveNodes(ctx, []string{"node3"}),
 	} {
 		if err != nil {
 			t.Error(err)
 		}
 	}
-	want := "standby all|takeover local|reload|quiesce 192.168.145.200 |resume 192.168.145.200 192.168.145.101:80/tcp"
+	want := "standby all|takeover local|reload|quiesce 192.168.145.200 |resume 192.168.145.200 192.168.145.101:80/tcp|add node3 node4|remove node3"
 	if got := strings.Join(d.calls, "|"); got != want {
 		t.Errorf("calls\n got %s\nwant %s", got, want)
 	}

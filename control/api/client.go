@@ -66,6 +66,17 @@ func (c *Client) Resume(ctx context.Context, server, service string) error {
 	return c.call(ctx, http.MethodPost, "/v1/resume", serverRequest{server, service}, nil)
 }
 
+// AddNodes adds nodes to the cluster.
+func (c *Client) AddNodes(ctx context.Context, names []string) error {
+	return c.call(ctx, http.MethodPost, "/v1/nodes/add", nodesRequest{names}, nil)
+}
+
+// RemoveNodes removes nodes that are dead from the cluster; all others must
+// be alive.
+func (c *Client) RemoveNodes(ctx context.Context, names []string) error {
+	return c.call(ctx, http.MethodPost, "/v1/nodes/remove", nodesRequest{names}, nil)
+}
+
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
 	var body bytes.Buffer
 	if in != nil {

@@ -27,6 +27,9 @@ type (
 		Server  string `json:"server"`
 		Service string `json:"service,omitempty"`
 	}
+	nodesRequest struct {
+		Nodes []string `json:"nodes"`
+	}
 	errorReply struct {
 		Error string `json:"error"`
 	}
@@ -42,6 +45,8 @@ type Director interface {
 	Takeover(ctx context.Context, class string) error
 	Reload(ctx context.Context) error
 	Quiesce(ctx context.Context, server, service string, on bool) error
+	AddNodes(ctx context.Context, names []string) error
+	RemoveNodes(ctx context.Context, names []string) error
 }
 
 // Listen makes the control socket, mode 0600. A socket left by a director that
@@ -111,6 +116,12 @@ func Handler(d Director, b *broker.Broker) http.Handler {
 	})
 	mux.HandleFunc("POST /v1/resume", func(w http.ResponseWriter, r *http.Request) {
 		act(w, r, func(in serverRequest) error { return d.Quiesce(r.Context(), in.Server, in.Service, false) })
+	})
+	mux.HandleFunc("POST /v1/nodes/add", func(w http.ResponseWriter, r *http.Request) {
+		act(w, r, func(in nodesRequest) error { return d.AddNodes(r.Context(), in.Nodes) })
+	})
+	mux.HandleFunc("POST /v1/nodes/remove", func(w http.ResponseWriter, r *http.Request) {
+		act(w, r, func(in nodesRequest) error { return d.RemoveNodes(r.Context(), in.Nodes) })
 	})
 	return mux
 }

@@ -195,6 +195,9 @@ var bad = []struct {
 		"4:71: hosts is missing in ping: write the addresses of its machines, such as hosts: [192.0.2.253, 192.0.2.254]",
 		"4:93: name is missing in ping: write what the group is called, such as name: routers",
 	}},
+	{"at most one with a quorum for all", []string{"  deadtime", "  partition: at-most-one\n  quorum: {kind: none}\n  deadtime"}, []string{
+		"5:18: kind none gives quorum to both sides of a partition, and partition is at-most-one: write kind: tie_breaker",
+	}},
 	{"quorum kind", []string{"  deadtime", "  quorum: {kind: most}\n  deadtime"}, []string{
 		`4:18: kind: want none, majority, weight or tie_breaker, found "most"`,
 	}},

@@ -146,6 +146,8 @@ func (d *decoder) quorum(m *mapping, c *Cluster, f *facts) Quorum {
 		total += int(w)
 	}
 	switch {
+	case c.Partition == AtMostOne && q.Kind == "none":
+		d.errorf(kind.at, "kind none gives quorum to both sides of a partition, and partition is %s: write kind: tie_breaker", AtMostOne)
 	case q.Weights != nil && q.Kind != "weight" && q.Kind != "tie_breaker":
 		d.errorf(weightsAt, "weights have no effect with kind %s: remove them, or write kind: weight", q.Kind)
 	case q.Weights != nil && f.nodesGood && total == 0:

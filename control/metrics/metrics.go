@@ -38,6 +38,12 @@ var (
 	linkMissed   = desc("link_packets_missed_total", "Numbered packets of a director not heard on a medium.", "node", "medium")
 	linkFailures = desc("link_failures_total", "How often a medium to a director died.", "node", "medium")
 
+	viewNumber  = desc("view_number", "The number of the membership view in force.")
+	viewMembers = desc("view_members", "How many nodes are in the view.")
+	viewQuorum  = desc("quorum", "1 if our part of the cluster has the quorum.")
+	viewSettled = desc("view_settled", "1 if no node outside the view can have the quorum any more.")
+	pingNode    = desc("ping_node_up", "1 if a ping node answers.", "node")
+
 	group      = desc("group_role", "1 for our role for a resource group: standby, active or draining.", "group", "state")
 	vipPresent = desc("vip_present", "1 if a virtual address is configured on this machine.", "group", "address")
 
@@ -141,6 +147,13 @@ func (r renderer) cluster(s *control.State) {
 		for _, l := range n.Links {
 			r.link(n.Name, l)
 		}
+	}
+	r.gauge(viewNumber, float64(s.View.Number))
+	r.gauge(viewMembers, float64(len(s.View.Members)))
+	r.gauge(viewQuorum, flag(s.View.Quorum))
+	r.gauge(viewSettled, flag(s.View.Settled))
+	for _, p := range s.Pings {
+		r.gauge(pingNode, flag(p.Status == "ping"), p.Name)
 	}
 	for _, g := range s.Groups {
 		r.state(group, g.Role, []string{g.Name}, "standby", "active", "draining")

@@ -25,6 +25,8 @@ func sample() *control.State {
 				{Medium: "ucast eth0", Up: true, State: "up", Loss: 0.25, RTT: 500 * time.Microsecond, Received: 9, Missed: 3, Failures: 1},
 				{Medium: "serial ttyS0", State: "dead", Age: -1},
 			}}},
+		View:  control.ViewState{Number: 12, Members: []string{"node1", "node2"}, Quorum: true},
+		Pings: []control.PingState{{Name: "gw", Status: "ping"}},
 		Groups: []control.GroupState{{Name: "web", Role: "active",
 			VIPs: []control.VIPState{{Address: "192.168.145.101/32", Present: true}}}},
 		Services: []control.ServiceState{{Service: "192.168.145.101:80/tcp", State: "up",
@@ -82,6 +84,15 @@ systole_link_failures_total{medium="ucast eth0",node="node2"} 1
 # TYPE systole_role gauge
 systole_role{state="active"} 1
 systole_role{state="standby"} 0
+# HELP systole_quorum 1 if our part of the cluster has the quorum.
+# TYPE systole_quorum gauge
+systole_quorum 1
+# HELP systole_view_number The number of the membership view in force.
+# TYPE systole_view_number gauge
+systole_view_number 12
+# HELP systole_ping_node_up 1 if a ping node answers.
+# TYPE systole_ping_node_up gauge
+systole_ping_node_up{node="gw"} 1
 # HELP systole_dataplane_up 1 if a data plane follows the director, 0 if it is absent or refused the last change.
 # TYPE systole_dataplane_up gauge
 systole_dataplane_up{mode="native",plane="xdp"} 1
@@ -99,7 +110,8 @@ systole_real_server_up{real_server="192.168.145.200",service="192.168.145.101:80
 `
 	err := testutil.CollectAndCompare(c, strings.NewReader(want), "systole_link_up", "systole_link_state", "systole_link_loss_ratio", "systole_link_rtt_seconds", "systole_link_failures_total",
 		"systole_role", "systole_dataplane_up",
-		"systole_dataplane_packets_total", "systole_real_server_weight", "systole_real_server_up")
+		"systole_dataplane_packets_total", "systole_real_server_weight", "systole_real_server_up",
+		"systole_quorum", "systole_view_number", "systole_ping_node_up")
 	if err != nil {
 		t.Fatal(err)
 	}
