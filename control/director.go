@@ -15,6 +15,7 @@ import (
 	"systole/control/vip"
 	"systole/dataplane"
 	"systole/hb"
+	"systole/hb/membership"
 	"systole/hb/wire"
 )
 
@@ -50,7 +51,8 @@ type Checks interface {
 	Set(map[health.ID]health.Check)
 }
 
-// Options are a director's parts. All are required but Absent and SaveNodes.
+// Options are a director's parts. All are required but Absent, SaveNodes
+// and ViewChanged.
 type Options struct {
 	Config  *config.Config
 	Load    func() (*config.Config, error) // reads the config again, for Reload
@@ -68,8 +70,11 @@ type Options struct {
 	// SaveNodes keeps the list of nodes over a restart when it has changed at
 	// run time; nil: it is not kept.
 	SaveNodes func(nodes, deleted []string) error
-	Log       *slog.Logger
-	Now       func() time.Time
+	// ViewChanged is told each view that comes into force, and every change of
+	// its quorum; it must not wait. Nil: nobody is told.
+	ViewChanged func(membership.View)
+	Log         *slog.Logger
+	Now         func() time.Time
 }
 
 // Director owns a director's state. Make one with New, then call Run.

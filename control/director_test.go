@@ -20,6 +20,7 @@ import (
 	"systole/control/vip"
 	"systole/dataplane"
 	"systole/hb"
+	"systole/hb/membership"
 	"systole/hb/wire"
 )
 
@@ -47,6 +48,7 @@ type world struct {
 	peer    hb.PeerView
 	more    hb.View // beside the peer
 	save    func(nodes, deleted []string) error
+	view    func(membership.View)
 	targets map[health.ID]health.Check
 	cfg     *config.Config
 	next    *config.Config
@@ -186,7 +188,7 @@ func startDirector(t *testing.T, prepare ...func(*world)) (*world, *Director, co
 		Keys:   func() (wire.Keys, error) { return w.keys, w.readErr },
 		Planes: []dataplane.Plane{w}, Absent: []PlaneState{{Info: dataplane.Info{Name: "ipvs", Reason: "this kernel has no IPVS"}, Absent: true}},
 		Cluster: fakeCluster{w}, Addresses: w, Neighbours: fakeNeighbours{}, Checks: fakeChecks{w},
-		Lease: NewLease(testDeadtime, w.Renew), Log: slog.New(slog.DiscardHandler), Now: time.Now, SaveNodes: w.save,
+		Lease: NewLease(testDeadtime, w.Renew), Log: slog.New(slog.DiscardHandler), Now: time.Now, SaveNodes: w.save, ViewChanged: w.view,
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {

@@ -98,6 +98,9 @@ func (d *Director) membersDone() {
 	}
 	v, was := out.Views[len(out.Views)-1], d.members.told
 	d.members.told = v
+	if d.ViewChanged != nil {
+		d.ViewChanged(v)
+	}
 	switch {
 	case was.Number == 0 || v.ID == was.ID && v.Quorum == was.Quorum && v.Settled == was.Settled:
 	case was.Quorum && !v.Quorum:

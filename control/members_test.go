@@ -1,6 +1,7 @@
 package control
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"systole/control/config"
 	"systole/hb"
+	"systole/hb/membership"
 	"systole/hb/wire"
 )
 
@@ -22,7 +24,11 @@ func report(serial string, accepted, installed string) hb.Delivered {
 // so and, by this rule, it has the quorum no more.
 func TestViewAndQuorum(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, d, _ := startDirector(t, func(w *world) { w.cfg.Cluster.Quorum = config.Quorum{Kind: "majority"} })
+		var told []string
+		w, d, _ := startDirector(t, func(w *world) {
+			w.cfg.Cluster.Quorum = config.Quorum{Kind: "majority"}
+			w.view = func(v membership.View) { told = append(told, fmt.Sprint(v.Number, v.Members, v.Quorum)) }
+		})
 		beats(t, d)
 		if s := status(t, d); s.View.Quorum || !slices.Contains(s.Problems, "no quorum with 1 of 2 votes") {
 			t.Errorf("alone: %+v, %q", s.View, s.Problems)
@@ -49,6 +55,9 @@ func TestViewAndQuorum(t *testing.T) {
 		synctest.Wait()
 		if s := status(t, d); s.View.Number != 7 || s.View.Quorum || !slices.Equal(s.View.Members, []string{"node1"}) {
 			t.Errorf("after its death: %+v", s.View)
+		}
+		if all := strings.Join(told, "; "); !strings.HasPrefix(all, "1 [node1] false; ") || !strings.HasSuffix(all, "6 [node1 node2] true; 7 [node1] false") {
+			t.Errorf("told of the views %s", all)
 		}
 		w.events <- hb.Delivered{Node: "node2", Message: wire.New("systole-view", "about", "node2", "gen", "x")}
 		synctest.Wait()

@@ -19,7 +19,7 @@ import (
 
 type listenCmd struct {
 	Type  []string      `help:"Only messages of these types, and nothing else unless --kind says so; takeover's own (resource, ...) can be heard if named." placeholder:"TYPE"`
-	Kind  []string      `help:"Only these kinds of events: message, node, link." enum:"message,node,link" placeholder:"KIND"`
+	Kind  []string      `help:"Only these kinds of events: message, node, link, view." enum:"message,node,link,view" placeholder:"KIND"`
 	JSON  bool          `help:"Print each event as the documented JSON object, one a line."`
 	Count int           `help:"End after so many events; the state at the beginning is not counted." placeholder:"N"`
 	For   time.Duration `help:"End after this time." placeholder:"DURATION"`
@@ -107,6 +107,9 @@ func eventLine(e client.Event) string {
 		word(printableText(e.Medium) + ": " + e.State)
 	case client.KindNode:
 		word(e.Status)
+	case client.KindView:
+		word(fmt.Sprintf("%d of %s: %s; quorum=%t settled=%t", e.View.Number, printable(e.View.Coordinator),
+			printableText(strings.Join(e.View.Members, " ")), e.View.Quorum, e.View.Settled))
 	}
 	if e.Why != "" {
 		word("(" + printableText(e.Why) + ")")

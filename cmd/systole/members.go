@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"net/netip"
 
+	"systole/control/client"
 	"systole/control/config"
 	"systole/hb"
 	"systole/hb/identity"
 	"systole/hb/media"
+	"systole/hb/membership"
 )
 
 // openPings opens the media of the ping nodes. They are no paths to other
@@ -38,4 +40,11 @@ func autojoin(word string) hb.Autojoin {
 // saveNodes keeps a list of nodes that was changed at run time.
 func (d *daemon) saveNodes(nodes, deleted []string) error {
 	return identity.SaveNodes(d.cfg.Cluster.StateDir, d.cfg.Cluster.Nodes, nodes, deleted)
+}
+
+// tellView tells the programs which view of the cluster is in force.
+func (d *daemon) tellView(v membership.View) {
+	d.programs.ViewChanged(client.View{
+		Number: v.Number, Coordinator: v.Coordinator, Members: v.Members, Quorum: v.Quorum, Settled: v.Settled,
+	}, v.Why)
 }

@@ -167,6 +167,8 @@ func TestEventsForPeople(t *testing.T) {
 		{client.Event{Kind: client.KindLost, Node: "node2", First: 4, Last: 5, Why: "messages 4 to 5 are lost"}, "lost node2 (messages 4 to 5 are lost)"},
 		{client.Event{Kind: client.KindNode, Node: "node2", Status: "dead", Why: "silent\n"}, `node node2 dead ("silent\n")`},
 		{client.Event{Kind: client.KindLink, Node: "node2", Medium: "ucast eth0", State: "up"}, "link node2 ucast eth0: up"},
+		{client.Event{Kind: client.KindView, Node: "node1", Why: "no quorum", View: &client.View{Number: 7, Coordinator: "node1", Members: []string{"node1", "node3"}}},
+			"view node1 7 of node1: node1 node3; quorum=false settled=false (no quorum)"},
 	} {
 		tt.e.At = at
 		if got, want := eventLine(tt.e), "03:04:05.678 "+tt.want; got != want {

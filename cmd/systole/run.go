@@ -212,7 +212,7 @@ func (d *daemon) makeDirector() {
 		Keys:   func() (wire.Keys, error) { return wire.LoadAuthkeys(d.cfg.Cluster.Authkeys) },
 		Planes: d.planes.open, Absent: d.planes.absent,
 		Cluster: tapped{d.heartbeat, d.programs}, Addresses: d.addresses, Neighbours: d.followed, Checks: d.checks,
-		Lease: d.lease, SaveNodes: d.saveNodes, Log: d.log, Now: time.Now,
+		Lease: d.lease, SaveNodes: d.saveNodes, ViewChanged: d.tellView, Log: d.log, Now: time.Now,
 	})
 }
 

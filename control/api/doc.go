@@ -10,7 +10,7 @@
 //
 //	POST /v1/messages   {"type":"app.deploy","fields":{"release":"7"},"binary":{"key":"AAEC"},"dest":"node2","wait":"10s"}
 //	                    send a message to the cluster: {"node":"node1","seq":17}
-//	GET  /v1/events     ?kinds=message,node,link&type=app.deploy
+//	GET  /v1/events     ?kinds=message,node,link,view&type=app.deploy
 //	                    hear the cluster: client.Event, one a line
 //
 // A refused request answers 4xx with {"error": "..."}; nothing has changed then.

@@ -55,7 +55,7 @@ func TestBadMessagesReachNobody(t *testing.T) {
 		{"two objects", post("/v1/messages", `{"type":"note"}{}`), `one JSON object expected`},
 		{"too large", post("/v1/messages", `{"type":"`+strings.Repeat("x", maxMessage)+`"}`), "request body too large"},
 		{"wrong method", "GET /v1/messages HTTP/1.0\r\n\r\n", "405"},
-		{"unknown kind", "GET /v1/events?kinds=messages HTTP/1.0\r\n\r\n", `query: kind \"messages\": message, node or link`},
+		{"unknown kind", "GET /v1/events?kinds=messages HTTP/1.0\r\n\r\n", `query: kind \"messages\": message, node, link or view`},
 		{"unknown parameter", "GET /v1/events?kind=link HTTP/1.0\r\n\r\n", `query: \"kind\" is unknown: kinds or type`},
 		{"bad type", "GET /v1/events?type=a%20b HTTP/1.0\r\n\r\n", `query: type \"a b\": contains ' '`},
 	} {

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"systole/control/client"
 	"systole/hb"
 	"systole/hb/wire"
 )
@@ -43,6 +44,7 @@ type Broker struct {
 
 	mu      sync.Mutex
 	subs    map[*Subscription]struct{}
+	view    *client.Event // the last one told; nil: none yet
 	stopped bool
 }
 

@@ -180,7 +180,7 @@ func TestBadFilters(t *testing.T) {
 		w    client.Wanted
 		want string
 	}{
-		{client.Wanted{Kinds: []client.Kind{"lost"}}, `kind "lost": message, node or link`},
+		{client.Wanted{Kinds: []client.Kind{"lost"}}, `kind "lost": message, node, link or view`},
 		{client.Wanted{Types: []string{"a b"}}, `type "a b": contains ' '`},
 		{client.Wanted{Types: []string{"a"}, Kinds: []client.Kind{client.KindNode}}, `type "a": types are of messages`},
 	} {

@@ -129,6 +129,9 @@ func snapshot(v hb.View, at time.Time, f Filter) []client.Event {
 	for _, p := range v.Peers {
 		add(client.Event{Kind: client.KindNode, Node: p.Name, Status: string(p.Status), Generation: p.Generation})
 	}
+	for _, p := range v.Pings {
+		add(client.Event{Kind: client.KindNode, Node: p.Name, Status: string(p.Status)})
+	}
 	for _, p := range v.Peers {
 		for _, l := range p.Links {
 			if l.Age < 0 {

@@ -4,7 +4,8 @@
 // It reads the heartbeat's events. Those the director needs go on to it, in
 // order; the messages of programs do not, so that however many of them come the
 // director has no more to do. Every event goes to the programs that want it,
-// each of which has a queue of its own.
+// each of which has a queue of its own. In return the director says which view
+// of the cluster is in force.
 //
 // # Promises
 //

@@ -29,9 +29,9 @@ type Filter struct {
 func NewFilter(w client.Wanted) (Filter, error) {
 	for _, k := range w.Kinds {
 		switch k {
-		case client.KindMessage, client.KindNode, client.KindLink:
+		case client.KindMessage, client.KindNode, client.KindLink, client.KindView:
 		default:
-			return Filter{}, fmt.Errorf("kind %q: message, node or link", k)
+			return Filter{}, fmt.Errorf("kind %q: message, node, link or view", k)
 		}
 	}
 	for _, t := range w.Types {
@@ -84,7 +84,8 @@ type Subscription struct {
 }
 
 type entry struct {
-	ev   hb.Event
+	ev   hb.Event      // or
+	view *client.Event // of KindView
 	at   time.Time
 	size int
 }
@@ -102,6 +103,7 @@ func (b *Broker) Subscribe(f Filter) (*Subscription, error) {
 		return nil, ErrSubscriptions
 	}
 	b.subs[s] = struct{}{}
+	view := b.view
 	b.mu.Unlock()
 	// Only now: what has been published before is in the view, what comes from
 	// now on is in the queue, and nothing is between the two.
@@ -109,6 +111,11 @@ func (b *Broker) Subscribe(f Filter) (*Subscription, error) {
 	s.self = v.Node
 	s.first = append(s.first, client.Event{At: now, Kind: client.KindStart, Node: v.Node, Self: true})
 	s.first = append(s.first, snapshot(v, now, f)...)
+	if view != nil && f.wantsKind(client.KindView) {
+		e := *view
+		e.At, e.Snapshot = now, true
+		s.first = append(s.first, e)
+	}
 	return s, nil
 }
 
@@ -125,13 +132,16 @@ func (s *Subscription) push(ev hb.Event, at time.Time) {
 	if !s.filter.wants(ev) {
 		return
 	}
-	size := sizeOf(ev)
+	s.queueUp(entry{ev: ev, at: at, size: sizeOf(ev)})
+}
+
+func (s *Subscription) queueUp(e entry) {
 	s.mu.Lock()
-	if s.missed > 0 || len(s.queue) >= maxQueue || s.bytes+size > maxQueueBytes {
+	if s.missed > 0 || len(s.queue) >= maxQueue || s.bytes+e.size > maxQueueBytes {
 		s.missed++
 	} else {
-		s.queue = append(s.queue, entry{ev, at, size})
-		s.bytes += size
+		s.queue = append(s.queue, e)
+		s.bytes += e.size
 	}
 	s.mu.Unlock()
 	s.wake()
@@ -198,6 +208,9 @@ func (s *Subscription) take() (client.Event, bool) {
 		}
 		s.bytes -= first.size
 		s.mu.Unlock()
+		if first.view != nil {
+			return *first.view, true
+		}
 		return record(first.ev, first.at, s.self), true
 	}
 	missed, stopped := s.missed, s.stopped

@@ -141,7 +141,7 @@ func TestHowStreamsEnd(t *testing.T) {
 	}{
 		{ctx, client.Wanted{}, cancel, context.Canceled, ""},
 		{ctx, client.Wanted{}, nil, context.Canceled, ""},
-		{t.Context(), client.Wanted{Kinds: []client.Kind{"x"}}, nil, client.ErrRefused, `kind "x": message, node or link`},
+		{t.Context(), client.Wanted{Kinds: []client.Kind{"x"}}, nil, client.ErrRefused, `kind "x": message, node, link or view`},
 		{t.Context(), client.Wanted{}, c.End, client.ErrStopped, "the director is stopping"},
 		{t.Context(), client.Wanted{}, nil, client.ErrBusy, "the director is stopping"},
 	} {

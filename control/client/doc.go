@@ -23,7 +23,7 @@
 //     that ends says why: ErrStopped, or *MissedError with how many events were
 //     left out because they were not read in time. A program that does not
 //     read delays nobody but itself.
-//  4. Listen begins with what is: KindStart, the nodes and links as they are now
+//  4. Listen begins with what is: KindStart, the nodes, links and the view as they are now
 //     (Snapshot), and then every change. What changes meanwhile may be told
 //     twice, never not at all.
 //

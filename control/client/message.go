@@ -32,11 +32,14 @@ const (
 	// come. It is told to those who want messages, whatever their types; beats
 	// have numbers, too, so that perhaps nothing is missing that matters.
 	KindLost Kind = "lost"
-	// KindNode: the status of a node: "init", "up", "active" or "dead". A ping node
-	// or a node of the old heartbeat is one, too.
+	// KindNode: the status of a node: "init", "up", "active" or "dead". A node of
+	// the old heartbeat is one, too, and a ping node: "init", "ping" or "dead".
 	KindNode Kind = "node"
 	// KindLink: packets of a node arrive on a medium, or do not any more.
 	KindLink Kind = "link"
+	// KindView: the directors have agreed on who is in the cluster, or whether
+	// they have the quorum has changed.
+	KindView Kind = "view"
 	// KindEnd is the last event: Error says why, Missed how many were left out.
 	KindEnd Kind = "end"
 )
@@ -70,15 +73,29 @@ type Event struct {
 	State  string `json:"state,omitempty"`  // of a link: "up", "late" or "dead"
 	Why    string `json:"why,omitempty"`
 
+	// KindView.
+	View *View `json:"view,omitempty"`
+
 	// KindEnd.
 	Missed uint64 `json:"missed,omitempty"`
 	Error  string `json:"error,omitempty"`
 }
 
+// View is who is in the cluster, as all its members agree.
+type View struct {
+	Number      uint64   `json:"number"`      // grows at every node
+	Coordinator string   `json:"coordinator"` // the node that made it
+	Members     []string `json:"members"`     // in order of their names
+	// Quorum: who holds resources may keep them. Settled: those of nodes that are
+	// no members may be taken, too; no other part has the quorum any more.
+	Quorum  bool `json:"quorum"`
+	Settled bool `json:"settled"`
+}
+
 // Wanted says which events a program wants. The zero value wants all but the
 // messages of takeover.
 type Wanted struct {
-	Kinds []Kind // of KindMessage, KindNode and KindLink; none: all
+	Kinds []Kind // of KindMessage, KindNode, KindLink and KindView; none: all
 	// Types are the types of messages; none: all that programs send. The types
 	// of takeover, such as "resource", can be heard if they are named.
 	Types []string
