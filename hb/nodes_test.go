@@ -270,3 +270,25 @@ func TestPingAnswerOfAnotherLife(t *testing.T) {
 		t.Errorf("our own answer: %+v", v.Pings)
 	}
 }
+
+// TestRemovedBeforeItsDeath: who removes a node has seen it dead; here it may be
+// so a little later, and then it dies of the removal. One that was heard just
+// now stays.
+func TestRemovedBeforeItsDeath(t *testing.T) {
+	c := joined(t, testConfig())
+	b, d := nodeB(t), remote{t, "d", [16]byte{0xd}, 1}
+	if err := c.AddNodes(testTime, []string{"d"}); err != nil {
+		t.Fatal(err)
+	}
+	c.Receive(testTime, "eth0", d.status(1, "active"))
+	pass(c, 0, time.Second)
+	c.Drain()
+	c.Receive(at(time.Second), "eth0", b.packet(5, "delnode", "nodelist", "d "))
+	if v := c.Snapshot(at(time.Second)); len(v.Peers) != 2 {
+		t.Errorf("a node that lives was removed: %+v", v.Nodes)
+	}
+	pass(c, time.Second, 3*time.Second)
+	c.Drain()
+	c.Receive(at(3*time.Second), "eth0", b.packet(6, "delnode", "nodelist", "d "))
+	expect(t, c, "node d active -> dead: removed by b", "link d:eth0 dead, silent for 3s: its node was removed", "nodes: removed d, by b")
+}
