@@ -43,11 +43,11 @@ type setup struct {
 	keepalive, deadtime time.Duration
 	theirDeadtime       time.Duration // each announces its own
 	initdead            time.Duration // 0: six seconds
-	autoFailback        bool
-	twoGroups           bool     // one for each node; else one that prefers ours
-	netstring           bool     // theirs writes no inner authenticator (heartbeat-wire.md section 2.3)
-	media               []string // none: ucast
-	auth                string   // none: sha1
+	autoFailback        string        // "on", "off" or "legacy", as both spell it; none: off
+	twoGroups           bool          // one for each node; else one that prefers ours
+	netstring           bool          // theirs writes no inner authenticator (heartbeat-wire.md section 2.3)
+	media               []string      // none: ucast
+	auth                string        // none: sha1
 }
 
 // pair is one cluster: ours, theirs, a client and a real server.
@@ -100,6 +100,9 @@ func newPair(t *testing.T, s setup) *pair {
 	need.Root(t, "network namespaces")
 	for _, f := range []string{realDaemon, realTools + "/hb_standby", "/etc/ha.d/resource.d/IPaddr2"} {
 		need.Program(t, f)
+	}
+	if s.autoFailback == "" {
+		s.autoFailback = "off"
 	}
 	if s.initdead == 0 {
 		s.initdead = 6 * time.Second
@@ -164,9 +167,9 @@ func (p *pair) addOurs() {
 	dir := filepath.Join(p.lab.Dir(), ours+".d")
 	p.must(os.Mkdir(dir, 0o700))
 	p.systole = &director{host: h, dir: dir, log: new(safeBuffer), api: api.NewClient(filepath.Join(dir, "systole.sock"))}
-	groups := fmt.Sprintf("  - {name: first, preferred: node1, vips: [{address: %s/32, interface: eth0}]}\n", vip)
+	groups := fmt.Sprintf("  - {name: first, preferred: node1, haresources: 'IPaddr2::%[1]s/32/eth0', vips: [{address: %[1]s/32, interface: eth0}]}\n", vip)
 	if p.setup.twoGroups {
-		groups += fmt.Sprintf("  - {name: second, preferred: node2, vips: [{address: %s/32, interface: eth0}]}\n", second)
+		groups += fmt.Sprintf("  - {name: second, preferred: node2, haresources: 'IPaddr2::%[1]s/32/eth0', vips: [{address: %[1]s/32, interface: eth0}]}\n", second)
 	}
 	var media strings.Builder
 	for _, m := range p.paths {
@@ -179,7 +182,7 @@ cluster:
   keepalive: %v
   deadtime: %v
   initdead: %v
-  auto_failback: %v
+  auto_failback: %s
   authkeys: %s/authkeys
   state_dir: %[6]s
   nodes: [node1, node2]

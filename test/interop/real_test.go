@@ -44,7 +44,8 @@ type real struct {
 type realConfig struct {
 	keepalive, deadtime, initdead time.Duration
 	media                         []string // its lines
-	autoFailback, netstring       bool
+	autoFailback                  string
+	netstring                     bool
 	resources                     map[string][]netip.Addr // by preferred node
 	key                           secret
 }
@@ -67,7 +68,6 @@ func newReal(t *testing.T, lab *netlab.Lab, host *netlab.Host, name string, cfg 
 	r.must(os.WriteFile(filepath.Join(r.dir, "boot.sh"), bootScript, 0o755))
 	r.owned("lib/ccm", "lib/crm", "lib/pengine")
 	r.root("lib/api", "lib/casual", "lib/ckpt", "lib/cores/root", "lib/cores/nobody", "lib/cores/hacluster", "lib/lrm")
-	onOff := map[bool]string{true: "on", false: "off"}
 	format := map[bool]string{true: "netstring", false: "classic"}
 	r.write("ha.d/ha.cf", 0o644, fmt.Sprintf(`logfile /var/log/ha-log
 debugfile /var/log/ha-debug
@@ -82,7 +82,7 @@ msgfmt %s
 node node1 node2
 realtime off
 coredumps off
-`, cfg.keepalive.Milliseconds(), cfg.deadtime.Milliseconds(), cfg.initdead.Milliseconds(), baud, strings.Join(cfg.media, "\n"), onOff[cfg.autoFailback], format[cfg.netstring]))
+`, cfg.keepalive.Milliseconds(), cfg.deadtime.Milliseconds(), cfg.initdead.Milliseconds(), baud, strings.Join(cfg.media, "\n"), cfg.autoFailback, format[cfg.netstring]))
 	var groups strings.Builder
 	for _, n := range nodes {
 		for _, a := range cfg.resources[n] {

@@ -122,18 +122,15 @@ func printReport(out io.Writer, records []record) error {
 	their, our := map[string]int{}, map[string]int{}
 	rows := 0
 	for _, r := range records {
-		format, failback, result := "classic", "off", "ok"
+		format, result := "classic", "ok"
 		if r.setup.netstring {
 			format = "netstring"
-		}
-		if r.setup.autoFailback {
-			failback = "on"
 		}
 		if r.failed {
 			result = "FAILED"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%.0f\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", strings.TrimPrefix(r.name, "Test"),
-			strings.Join(r.setup.media, "+"), r.auth, format, failback, result, r.took.Seconds(),
+			strings.Join(r.setup.media, "+"), r.auth, format, r.setup.autoFailback, result, r.took.Seconds(),
 			r.their["INFO"], r.their["WARN"], r.their["ERROR"], r.their["CRIT"], r.our["WARN"], r.our["ERROR"],
 			strings.Join(r.rows, ", "))
 		rows += len(r.rows)

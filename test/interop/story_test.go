@@ -149,7 +149,7 @@ func TestOneGroupAutoFailbackOff(t *testing.T) {
 func TestTwoGroupsAutoFailbackOn(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, setup{prefix: "interop-on", keepalive: 100 * time.Millisecond, deadtime: 2 * time.Second,
-		theirDeadtime: 2 * time.Second, autoFailback: true, twoGroups: true})
+		theirDeadtime: 2 * time.Second, autoFailback: "on", twoGroups: true})
 	p.row(t, "cold start", nil, func() {
 		p.coldStart()
 		p.settled("local", "local", 15*time.Second)
