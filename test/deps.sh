@@ -17,7 +17,7 @@ want nft nftables
 want ps procps # heartbeat's scripts
 want nsenter util-linux
 want nft nftables
-want cl_status heartbeat # Linux-HA, for test/interop
+want cl_status heartbeat # Linux-HA, for test/linuxha
 want keepalived keepalived # to compare with, in test/failover
 [ -e /etc/ha.d/resource.d/IPaddr2 ] && [ -e /usr/lib/ocf/resource.d/heartbeat/IPaddr2 ] || need="$need resource-agents"
 [ -z "$need" ] && exit 0

@@ -1,5 +1,5 @@
-// Package interop runs the real Linux-HA heartbeat (3.0.6, as Debian has it)
-// and the real Systole daemon as the two directors of one cluster, in network
+// Package interop runs the real Linux-HA heartbeat (package linuxha) and the
+// real Systole daemon as the two directors of one cluster, in network
 // namespaces. It has tests and no code.
 //
 // Each test is a story told by one lab, as a cold start of the real one takes

@@ -16,6 +16,7 @@ import (
 	"systole/control"
 	"systole/control/api"
 	"systole/control/realserver"
+	"systole/test/linuxha"
 	"systole/test/need"
 	"systole/test/netlab"
 	"systole/test/netlab/probe"
@@ -57,7 +58,7 @@ type pair struct {
 	lab     *netlab.Lab
 	client  *netlab.Host
 	systole *director
-	real    *real
+	real    *linuxha.Machine
 	key     secret
 	paths   []path
 	record  record
@@ -98,9 +99,7 @@ func (s *safeBuffer) String() string {
 func newPair(t *testing.T, s setup) *pair {
 	t.Helper()
 	need.Root(t, "network namespaces")
-	for _, f := range []string{realDaemon, realTools + "/hb_standby", "/etc/ha.d/resource.d/IPaddr2"} {
-		need.Program(t, f)
-	}
+	linuxha.Need(t)
 	if s.autoFailback == "" {
 		s.autoFailback = "off"
 	}
@@ -207,14 +206,15 @@ func (p *pair) addTheirs() {
 	if p.setup.twoGroups {
 		resources[theirs] = []netip.Addr{second}
 	}
-	var media []string
+	media := []string{fmt.Sprintf("baud %d", baud)}
 	for _, m := range p.paths {
 		_, line := m.lines()
 		media = append(media, line)
 	}
-	p.real = newReal(p.t, p.lab, h, theirs, realConfig{
-		keepalive: p.setup.keepalive, deadtime: p.setup.theirDeadtime, initdead: p.setup.initdead, netstring: p.setup.netstring,
-		media: media, autoFailback: p.setup.autoFailback, resources: resources, key: p.key,
+	p.real = linuxha.New(p.t, p.lab, h, linuxha.Config{
+		Nodes: nodes, Keepalive: p.setup.keepalive, Deadtime: p.setup.theirDeadtime, Initdead: p.setup.initdead,
+		Media: media, AutoFailback: p.setup.autoFailback, Netstring: p.setup.netstring,
+		Resources: resources, Authkeys: p.key.authkeys(),
 	})
 	for _, n := range nodes {
 		p.capture(p.lab.Host(n))
@@ -250,7 +250,7 @@ func (p *pair) start() {
 func (p *pair) startReal() {
 	p.t.Helper()
 	p.flush(theirs)
-	p.real.start()
+	p.real.Start()
 }
 
 // flush keeps a machine that boots from what came to it before.
@@ -314,18 +314,18 @@ func (p *pair) row(t *testing.T, name string, known []string, f func()) {
 	t.Helper()
 	p.record.rows = append(p.record.rows, name)
 	ok := t.Run(name, func(t *testing.T) {
-		p.t, p.real.t = t, t
-		defer func() { p.t, p.real.t = nil, nil }()
-		from, ourFrom := len(p.real.log(0)), len(p.systole.log.String())
+		p.t, p.real.TB = t, t
+		defer func() { p.t, p.real.TB = nil, nil }()
+		from, ourFrom := len(p.real.Log(0)), len(p.systole.log.String())
 		f()
-		for _, line := range complaints(p.real.log(from), known...) {
+		for _, line := range complaints(p.real.Log(from), known...) {
 			t.Errorf("the real heartbeat complains: %s", line)
 		}
 		for _, line := range complaints(p.systole.log.String()[ourFrom:], known...) {
 			t.Errorf("ours complains: %s", line)
 		}
 	})
-	p.t, p.real.t = t, t
+	p.t, p.real.TB = t, t
 	if !ok {
 		t.FailNow() // the rest of the story begins where this should have ended
 	}
@@ -339,8 +339,8 @@ func (p *pair) dumpOnFailure() {
 	if p.real == nil {
 		return
 	}
-	p.real.t = p.t
-	p.real.kill()
+	p.real.TB = p.t
+	p.real.Kill()
 	if !p.t.Failed() {
 		return
 	}
@@ -349,7 +349,7 @@ func (p *pair) dumpOnFailure() {
 		return strings.Join(lines[max(0, len(lines)-n):], "\n")
 	}
 	p.t.Logf("our log, the end:\n%s", last(p.systole.log.String(), 60))
-	p.t.Logf("their log, the end:\n%s", last(p.real.log(0), 80))
+	p.t.Logf("their log, the end:\n%s", last(p.real.Log(0), 80))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var b strings.Builder

@@ -5,6 +5,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"systole/test/linuxha"
 )
 
 // TestLegacy is the story of auto_failback legacy, with a group for each node:
@@ -24,27 +26,27 @@ func TestLegacy(t *testing.T) {
 		}
 	})
 	p.row(t, "theirs is killed and asks for its group", nil, func() {
-		p.real.kill()
+		p.real.Kill()
 		p.ourAll()
-		p.real.forget(second)
+		p.real.Forget(second)
 		p.startReal()
 		p.own("local", "local")
 	})
 	p.row(t, "ours is killed and asks for its group", nil, func() {
 		p.kill()
-		p.wait("theirs takes over", 15*time.Second, func() bool { return p.real.holds(vip) })
+		p.wait("theirs takes over", 15*time.Second, func() bool { return p.real.Holds(vip) })
 		p.start()
 		p.own("local", "local")
 	})
 	p.row(t, "theirs stops", nil, func() {
-		p.real.stop()
+		p.real.Stop()
 		p.ourAll()
 		p.startReal()
 		p.own("local", "local")
 	})
 	p.row(t, "ours stops", nil, func() {
 		p.must(p.systole.proc.Signal(syscall.SIGTERM))
-		p.wait("theirs takes over", atOnce, func() bool { return p.real.holds(vip) })
+		p.wait("theirs takes over", atOnce, func() bool { return p.real.Holds(vip) })
 		if err := p.systole.proc.Wait(); err != nil {
 			p.t.Errorf("our daemon ended with %v", err)
 		}
@@ -58,7 +60,7 @@ func TestLegacy(t *testing.T) {
 		p.own("local", "local")
 	})
 	p.row(t, "hb_standby is refused", nil, func() {
-		p.real.run(realTools+"/hb_standby", "all") // and says nothing of it
+		p.real.Run(linuxha.Tools+"/hb_standby", "all") // and says nothing of it
 		from := p.newest(theirs)
 		p.wait("theirs goes on", 10*time.Second, func() bool { return p.newest(theirs) > from+10 })
 		p.own("local", "local")

@@ -67,7 +67,7 @@ func TestTwentyPercentLoss(t *testing.T) {
 			}
 		}
 		p.t.Logf("asked for again: %v messages", asked)
-		for _, log := range []string{p.systole.log.String(), p.real.log(0)} {
+		for _, log := range []string{p.systole.log.String(), p.real.Log(0)} {
 			for line := range strings.Lines(log) {
 				if strings.Contains(line, "is dead") || strings.Contains(line, "-> dead") {
 					t.Errorf("at a loss of %d %% with a dead time of 20 beats: %s", percent, line)
@@ -96,7 +96,7 @@ func (p *pair) heard() {
 		}
 	}
 	p.wait(fmt.Sprintf("messages %v have arrived", last), 20*time.Second, func() bool {
-		log := p.real.log(0)
+		log := p.real.Log(0)
 		complete := strings.LastIndex(log, "lost packet(s) for [node1]") <= strings.LastIndex(log, "No pkts missing from node1")
 		const beats = 3 // a gap shows with the next message
 		return p.acked(theirs) >= last[theirs] && complete && p.newest(ours) >= last[ours]+beats

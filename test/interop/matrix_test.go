@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"systole/test/linuxha"
 )
 
 // cell is one cluster of the matrix: how it is configured, how it begins, and
@@ -55,7 +57,7 @@ var moves = map[string]struct {
 	"ours stops": {true, func(p *pair) {
 		p.planned(func() {
 			p.must(p.systole.proc.Signal(syscall.SIGTERM))
-			p.wait("theirs takes over", atOnce, func() bool { return p.real.holds(vip) })
+			p.wait("theirs takes over", atOnce, func() bool { return p.real.Holds(vip) })
 			if err := p.systole.proc.Wait(); err != nil {
 				p.t.Errorf("our daemon ended with %v", err)
 			}
@@ -64,7 +66,7 @@ var moves = map[string]struct {
 	}},
 	"ours is killed": {true, func(p *pair) {
 		p.kill()
-		p.wait("theirs takes over", 10*time.Second, func() bool { return p.real.holds(vip) })
+		p.wait("theirs takes over", 10*time.Second, func() bool { return p.real.Holds(vip) })
 		p.start()
 		p.settled("none", "all", 15*time.Second)
 	}},
@@ -79,9 +81,9 @@ var moves = map[string]struct {
 		}, "all", "none")
 	}},
 	"theirs is killed": {false, func(p *pair) {
-		p.real.kill()
+		p.real.Kill()
 		p.wait("ours takes over", 15*time.Second, func() bool { s := p.status(); return s != nil && s.Role == "active" })
-		p.real.forget(vip)
+		p.real.Forget(vip)
 		p.startReal()
 		p.settled("all", "none", 15*time.Second)
 	}},
@@ -102,7 +104,7 @@ var begins = map[string]struct {
 	}, "all", "none"},
 	"ours joins": {func(p *pair) {
 		p.startReal()
-		p.wait("theirs serves alone", 20*time.Second, func() bool { return p.real.holds(vip) })
+		p.wait("theirs serves alone", 20*time.Second, func() bool { return p.real.Holds(vip) })
 		p.start()
 	}, "none", "all"},
 }
@@ -170,7 +172,7 @@ func (p *pair) cutOne(kind string, cut, plug func() error) {
 	if s.Role != before.Role || s.Holds != before.Holds || peer(s).Status != "active" || peer(s).Generation != peer(before).Generation {
 		p.t.Errorf("ours is %s, holds %s, sees theirs %s: one link was cut, the other was not", s.Role, s.Holds, peer(s).Status)
 	}
-	if got := p.real.status("nodestatus", ours); got != "active" {
+	if got := p.real.Status("nodestatus", ours); got != "active" {
 		p.t.Errorf("theirs sees ours %s: one link was cut, the other was not", got)
 	}
 	p.must(plug())
@@ -221,30 +223,30 @@ func (p *pair) insist(how string) {
 func (p *pair) stopReal() {
 	p.t.Helper()
 	if !p.setup.netstring {
-		p.real.stop()
+		p.real.Stop()
 		return
 	}
-	from := len(p.real.log(0))
+	from := len(p.real.Log(0))
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		p.real.run(realDaemon, "-k")
+		p.real.Run(linuxha.Daemon, "-k")
 	}()
 	const patience = 10 * time.Second // it ends within four
 	stuck := func() bool {
-		return strings.Contains(p.real.log(from), "Shutdown delayed until current resource activity finishes")
+		return strings.Contains(p.real.Log(from), "Shutdown delayed until current resource activity finishes")
 	}
 	for end := time.Now().Add(patience); time.Now().Before(end) && !stuck(); time.Sleep(50 * time.Millisecond) {
 		select {
 		case <-ended:
-			p.real.kill()
+			p.real.Kill()
 			return
 		default:
 		}
 	}
 	p.t.Log("heartbeat -k does not end, now kill -9")
-	p.real.kill()
-	p.real.forget(vip)
+	p.real.Kill()
+	p.real.Forget(vip)
 	<-ended
 	p.wait("ours takes over", 15*time.Second, func() bool { s := p.status(); return s != nil && s.Role == "active" })
 }

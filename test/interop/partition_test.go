@@ -46,12 +46,12 @@ func TestPartitionHeals(t *testing.T) {
 		p.must(p.systole.host.Cut())
 		p.wait("both serve", 10*time.Second, func() bool {
 			s := p.status()
-			return s != nil && s.Role == "active" && s.Lease == "unlimited" && p.real.holds(vip) &&
-				p.real.status("nodestatus", ours) == "dead"
+			return s != nil && s.Role == "active" && s.Lease == "unlimited" && p.real.Holds(vip) &&
+				p.real.Status("nodestatus", ours) == "dead"
 		})
 		from := len(p.systole.log.String())
 		p.must(p.systole.host.Plug())
-		p.wait("theirs restarts and lets go", 15*time.Second, func() bool { return !p.real.holds(vip) })
+		p.wait("theirs restarts and lets go", 15*time.Second, func() bool { return !p.real.Holds(vip) })
 		p.settled("all", "none", 25*time.Second)
 		if log := p.systole.log.String()[from:]; strings.Contains(log, "address removed") {
 			p.t.Errorf("ours let go of its address, though theirs was to restart:\n%s", log)
@@ -63,7 +63,7 @@ func TestPartitionHeals(t *testing.T) {
 // believes in a MAC address of ours that nobody has.
 func (p *pair) deaf(f func()) {
 	p.t.Helper()
-	nl := p.real.host.Netlink()
+	nl := p.lab.Host(theirs).Netlink()
 	link, err := nl.LinkByName(netlab.NIC)
 	p.must(err)
 	n := netlink.Neigh{LinkIndex: link.Attrs().Index, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT,

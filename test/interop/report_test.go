@@ -56,7 +56,7 @@ func (p *pair) report() {
 	r := p.record
 	r.name, r.setup, r.auth, r.failed = p.t.Name(), p.setup, p.key.method, p.t.Failed()
 	r.took = time.Since(r.began)
-	r.their, r.our = levels(p.real.log(0)), levels(p.systole.log.String())
+	r.their, r.our = levels(p.real.Log(0)), levels(p.systole.log.String())
 	reported.Lock()
 	defer reported.Unlock()
 	reported.records = append(reported.records, r)

@@ -44,7 +44,7 @@ func (p *pair) settled(weHold, theyHold string, patience time.Duration) {
 			s.Holds != weHold || s.Takeover.PeerHolds != theyHold {
 			return false // and theirs, whose tools cost much, is not asked
 		}
-		rsc, where, unwell := p.real.status("rscstatus"), p.where(s), p.unwell(s)
+		rsc, where, unwell := p.real.Status("rscstatus"), p.where(s), p.unwell(s)
 		seen += fmt.Sprintf("; theirs says it holds %q; addresses %s; %s", rsc, where, unwell)
 		if p.setup.netstring && rsc == "transition" {
 			rsc = theyHold // the word that ends it, of mach_down, is lost (insist)
@@ -65,7 +65,7 @@ func (p *pair) unwell(s *control.State) string {
 		}
 	}
 	for _, n := range nodes {
-		if got := p.real.status("nodestatus", n); got != "active" {
+		if got := p.real.Status("nodestatus", n); got != "active" {
 			out = append(out, fmt.Sprintf("theirs sees %s as %q", n, got))
 		}
 	}
@@ -82,7 +82,7 @@ func (p *pair) link(s *control.State, m path) (weSeeUp bool, theySee string) {
 	we, they := m.names()
 	links := peer(s).Links
 	i := slices.IndexFunc(links, func(l control.LinkState) bool { return l.Medium == we })
-	return i >= 0 && links[i].Up, p.real.status("hblinkstatus", ours, they)
+	return i >= 0 && links[i].Up, p.real.Status("hblinkstatus", ours, they)
 }
 
 // where says which machine has which address.
@@ -95,7 +95,7 @@ func (p *pair) where(s *control.State) string {
 				at = append(at, ours)
 			}
 		}
-		if p.real.holds(a) {
+		if p.real.Holds(a) {
 			at = append(at, theirs)
 		}
 		out = append(out, fmt.Sprintf("%s%v", a, at))

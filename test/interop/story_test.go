@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"systole/control"
+	"systole/test/linuxha"
 )
 
 // atOnce is how long a take-over may take that waits for no dead time: the
@@ -43,7 +44,7 @@ func TestOneGroupAutoFailbackOff(t *testing.T) {
 		p.planned(func() {
 			began := time.Now()
 			p.must(p.systole.proc.Signal(syscall.SIGTERM))
-			p.wait("theirs takes over", atOnce, func() bool { return p.real.holds(vip) })
+			p.wait("theirs takes over", atOnce, func() bool { return p.real.Holds(vip) })
 			p.t.Logf("theirs has the address %v after SIGTERM", time.Since(began).Round(time.Millisecond))
 			<-p.systole.proc.Done()
 			if err := p.systole.proc.Wait(); err != nil {
@@ -54,7 +55,7 @@ func TestOneGroupAutoFailbackOff(t *testing.T) {
 	})
 	p.row(t, "theirs stops", nil, func() {
 		p.planned(func() {
-			p.real.stop() // returns seconds after its "shutdone"
+			p.real.Stop() // returns seconds after its "shutdone"
 			if s := p.status(); s.Role != "active" || peer(s).Status != "active" {
 				p.t.Errorf("when theirs has ended ours is %s and sees it as %s: it waited for a death", s.Role, peer(s).Status)
 			}
@@ -65,7 +66,7 @@ func TestOneGroupAutoFailbackOff(t *testing.T) {
 		own := p.owners()
 		time.Sleep(300 * time.Millisecond) // for the probe to have seen ours
 		p.kill()
-		p.wait("theirs takes over", 10*time.Second, func() bool { return p.real.holds(vip) })
+		p.wait("theirs takes over", 10*time.Second, func() bool { return p.real.Holds(vip) })
 		time.Sleep(300 * time.Millisecond) // and theirs
 		o := own.Stop()
 		p.t.Logf("owners: %v", o)
@@ -79,7 +80,7 @@ func TestOneGroupAutoFailbackOff(t *testing.T) {
 	p.row(t, "theirs is killed", nil, func() {
 		p.judged()
 		killed := time.Now()
-		p.real.kill()
+		p.real.Kill()
 		p.wait("ours takes over", 10*time.Second, func() bool { s := p.status(); return s != nil && s.Role == "active" })
 		took := time.Since(killed)
 		p.t.Logf("ours serves %v after the kill", took.Round(time.Millisecond))
@@ -90,10 +91,10 @@ func TestOneGroupAutoFailbackOff(t *testing.T) {
 		if s := p.status(); s.Holds != "all" || s.Lease != "unlimited" {
 			p.t.Errorf("ours holds %s, lease %s", s.Holds, s.Lease)
 		}
-		if !p.real.holds(vip) {
+		if !p.real.Holds(vip) {
 			p.t.Errorf("the killed heartbeat's kernel has lost the address: what did this row test?")
 		}
-		p.real.forget(vip)
+		p.real.Forget(vip)
 		p.startReal()
 		p.settled("all", "none", 15*time.Second)
 	})
@@ -103,14 +104,14 @@ func TestOneGroupAutoFailbackOff(t *testing.T) {
 		p.judged()
 		p.kill()
 		p.start()
-		p.wait("theirs has noticed", 5*time.Second, func() bool { return strings.Contains(p.real.log(0), "Heartbeat restart on node node1") })
+		p.wait("theirs has noticed", 5*time.Second, func() bool { return strings.Contains(p.real.Log(0), "Heartbeat restart on node node1") })
 		p.settled("all", "none", 10*time.Second)
 	})
 	p.row(t, "theirs restarts within the dead time", nil, func() {
 		p.planned(func() { p.ourCommand("standby") }, "none", "all")
 		p.judged()
-		p.real.kill()
-		p.real.forget(vip) // a machine that has booted does not have it
+		p.real.Kill()
+		p.real.Forget(vip) // a machine that has booted does not have it
 		p.startReal()
 		p.settled("local", "local", 15*time.Second)
 	})
@@ -120,17 +121,17 @@ func TestOneGroupAutoFailbackOff(t *testing.T) {
 	})
 	// Which the real one tells of at length, for each packet.
 	p.row(t, "another key", []string{"authtoken does not match", "authentication failed", "MSG"}, func() {
-		p.real.stop()
-		p.real.key(secret{"sha1", "another-secret"})
+		p.real.Stop()
+		p.real.Authkeys(secret{"sha1", "another-secret"}.authkeys())
 		p.startReal()
 		p.wait("ours hears and refuses", 10*time.Second, func() bool {
 			return strings.Contains(p.systole.log.String(), "bad packet on ucast eth0")
 		})
 		p.wait("theirs hears and refuses", 10*time.Second, func() bool {
-			return strings.Contains(p.real.log(0), "authentication")
+			return strings.Contains(p.real.Log(0), "authentication")
 		})
 		// The real one, alone after its initdead, serves too.
-		p.wait("theirs is alone", 15*time.Second, func() bool { return p.real.holds(vip) })
+		p.wait("theirs is alone", 15*time.Second, func() bool { return p.real.Holds(vip) })
 		s := p.status()
 		if s.Holds != "all" || s.Role != "active" {
 			p.t.Errorf("ours holds %s, is %s", s.Holds, s.Role)
@@ -138,7 +139,7 @@ func TestOneGroupAutoFailbackOff(t *testing.T) {
 		if n := peer(s); n.Status != "dead" || n.Links[0].Up {
 			p.t.Errorf("ours sees theirs as %+v", n)
 		}
-		if got := p.real.status("nodestatus", ours); got != "dead" {
+		if got := p.real.Status("nodestatus", ours); got != "dead" {
 			p.t.Errorf("theirs sees ours as %q", got)
 		}
 	})
@@ -177,15 +178,15 @@ func TestTwoGroupsAutoFailbackOn(t *testing.T) {
 		p.verified("status", "NS_ackmsg", "reqnodes", "repnodes", "starting", "resource", "ask_resources", "hb_takeover")
 	})
 	p.row(t, "theirs is killed and gets its group back", nil, func() {
-		p.real.kill()
+		p.real.Kill()
 		p.wait("ours takes over", 10*time.Second, func() bool { s := p.status(); return s != nil && s.Holds == "all" })
-		p.real.forget(second)
+		p.real.Forget(second)
 		p.startReal()
 		p.settled("local", "local", 20*time.Second)
 	})
 	p.row(t, "ours is killed and gets its group back", nil, func() {
 		p.kill()
-		p.wait("theirs takes over", 10*time.Second, func() bool { return p.real.holds(vip) })
+		p.wait("theirs takes over", 10*time.Second, func() bool { return p.real.Holds(vip) })
 		p.start()
 		p.settled("local", "local", 20*time.Second)
 	})
@@ -201,7 +202,7 @@ func (p *pair) coldStart() {
 	p.wait("each sees the other active", 10*time.Second, func() bool {
 		s := p.status()
 		return s != nil && peer(s).Status == "active" &&
-			p.real.status("nodestatus", ours) == "active"
+			p.real.Status("nodestatus", ours) == "active"
 	})
 	var first, stable time.Time
 	p.wait("one is stable", 15*time.Second, func() bool {
@@ -261,7 +262,7 @@ func (p *pair) ourCommand(args ...string) {
 
 func (p *pair) theirCommand(tool string, args ...string) {
 	p.t.Helper()
-	if out, err := p.real.run(append([]string{filepath.Join(realTools, tool)}, args...)...); err != nil {
+	if out, err := p.real.Run(append([]string{filepath.Join(linuxha.Tools, tool)}, args...)...); err != nil {
 		p.t.Fatalf("%s: %v\n%s", tool, err, out)
 	}
 }
@@ -285,7 +286,7 @@ func (p *pair) soak() {
 			p.t.Errorf("%s has sent %d messages, %d are acknowledged", n, last, acked)
 		}
 	}
-	if got := p.real.status("hbstatus"); !strings.Contains(got, "running") {
+	if got := p.real.Status("hbstatus"); !strings.Contains(got, "running") {
 		p.t.Errorf("cl_status hbstatus: %q", got)
 	}
 }
@@ -311,7 +312,7 @@ func (p *pair) acked(src string) (last uint64) {
 // oldGenerations plays each side a beat that is well signed and of a generation
 // long gone, with word of a death. It must be told and change nothing.
 func (p *pair) oldGenerations() {
-	from := len(p.real.log(0))
+	from := len(p.real.Log(0))
 	for src, dest := range map[string]string{ours: theirs, theirs: ours} {
 		beats := p.wire(src, "status")
 		old := slices.Clone(beats[len(beats)-1].message)
@@ -330,7 +331,7 @@ func (p *pair) oldGenerations() {
 		return strings.Contains(p.systole.log.String(), "packet of node node2 has generation 1, older than")
 	})
 	p.wait("theirs tells of a replay", 5*time.Second, func() bool {
-		return strings.Contains(p.real.log(from), "attempted replay")
+		return strings.Contains(p.real.Log(from), "attempted replay")
 	})
 	p.settled("local", "local", 5*time.Second)
 }
