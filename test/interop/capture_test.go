@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"testing"
 	"time"
 
 	"systole/test/netlab"
@@ -16,7 +17,8 @@ type packet struct {
 	message
 }
 
-// capture decodes all heartbeat packets that come in to a host.
+// capture decodes all heartbeat packets that come in to a host, and notes what
+// else ours asks there.
 func (p *pair) capture(h *netlab.Host) {
 	p.t.Helper()
 	const etherIPv4 = 0x0800
@@ -35,6 +37,11 @@ func (p *pair) capture(h *netlab.Host) {
 			if b := datagram(buf[:n]); b != nil {
 				p.saw(h.Name, b)
 			}
+			if q := question(buf[:n]); q != "" && h.Name == theirs {
+				p.mu.Lock()
+				p.asked = append(p.asked, q)
+				p.mu.Unlock()
+			}
 		}
 	}()
 }
@@ -51,6 +58,54 @@ func datagram(frame []byte) []byte {
 		return nil
 	}
 	return ip[head+8 : length]
+}
+
+// question names what a frame from ours asks of a machine, beside its daemon: an
+// ICMP echo request, or a TCP connection to the heartbeat port. "" if nothing.
+func question(frame []byte) string {
+	const ether, icmp, echo, tcp, syn, port = 14, 1, 8, 6, 2, 694
+	if len(frame) < ether+20 {
+		return ""
+	}
+	ip := frame[ether:]
+	head := int(ip[0]&15) * 4
+	a := addrs[ours].As4()
+	switch {
+	case len(ip) < head+14 || [4]byte(ip[12:16]) != a:
+	case ip[9] == icmp && ip[head] == echo:
+		return "an ICMP echo request"
+	case ip[9] == tcp && ip[head+13] == syn && int(ip[head+2])<<8|int(ip[head+3]) == port:
+		return "a TCP connection"
+	}
+	return ""
+}
+
+// question must know what it is to find, or that it finds nothing says nothing.
+func TestQuestion(t *testing.T) {
+	frame := func(from netip.Addr, proto byte, segment ...byte) []byte {
+		a := from.As4()
+		ip := append(make([]byte, 14), 0x45, 0, 0, 40, 0, 0, 0, 0, 64, proto, 0, 0)
+		return append(append(append(ip, a[:]...), 192, 168, 145, 11), append(segment, make([]byte, 20-len(segment))...)...)
+	}
+	syn := []byte{0x90, 0, 2, 0xb6, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 2}
+	ack := append(slices.Clone(syn[:13]), 16)
+	for _, tt := range []struct {
+		name  string
+		frame []byte
+		want  string
+	}{
+		{"echo request", frame(addrs[ours], 1, 8), "an ICMP echo request"},
+		{"echo reply", frame(addrs[ours], 1, 0), ""},
+		{"of another", frame(addrs[theirs], 1, 8), ""},
+		{"SYN", frame(addrs[ours], 6, syn...), "a TCP connection"},
+		{"ACK", frame(addrs[ours], 6, ack...), ""},
+		{"UDP", frame(addrs[ours], 17, syn...), ""},
+		{"short", frame(addrs[ours], 1, 8)[:40], ""},
+	} {
+		if got := question(tt.frame); got != tt.want {
+			t.Errorf("%s: %q", tt.name, got)
+		}
+	}
 }
 
 // saw decodes a packet. In classic form, which only a serial line has, it bears

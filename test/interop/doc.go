@@ -6,7 +6,9 @@
 // more than ten seconds. Its rows run in order and each asserts on both sides:
 // what the real one's tools and log say, what ours says of itself, what went
 // over the wire, and who answers ARP. A decoder of the test's own, which shares
-// no code with package wire, verifies every packet.
+// no code with package wire, verifies every packet. Ours says in each status what
+// it is, and never asks the real one or its machine anything that only a Systole
+// node answers.
 //
 // TestMatrix has a short story for each cell of a table: medium, method of
 // authentication, message format, and what happens; TestMatrixCovers says what of

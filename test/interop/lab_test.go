@@ -66,6 +66,7 @@ type pair struct {
 	mu      sync.Mutex
 	packets []packet
 	bad     []string
+	asked   []string // of theirs by ours, beside its daemon
 }
 
 // director is the Systole daemon.

@@ -344,6 +344,7 @@ func (p *pair) verified(sent ...string) {
 		p.t.Error(b)
 	}
 	p.mu.Unlock()
+	p.unasked()
 	for _, n := range nodes {
 		types := map[string]int{}
 		for _, m := range p.wire(n, "") {
@@ -355,5 +356,32 @@ func (p *pair) verified(sent ...string) {
 				p.t.Errorf("%s has sent no %s: what was verified?", n, want)
 			}
 		}
+	}
+}
+
+// unasked: each status of ours says that we are a Systole node; an old one takes
+// no notice of it, and is not asked what it cannot answer. Suspicion is for
+// nodes that say the same (hb/doc.go).
+func (p *pair) unasked() {
+	p.t.Helper()
+	statuses := p.wire(ours, "status")
+	if len(statuses) == 0 {
+		p.t.Error("ours has sent no status")
+	}
+	for _, m := range statuses {
+		if m.get("systole") != "1" || m.number("ka") != uint64(p.setup.keepalive.Milliseconds()) {
+			p.t.Errorf("ours does not say what it is, or its keepalive: %s", m)
+			break
+		}
+	}
+	for _, t := range []string{"NS_probe", "NS_alive"} {
+		if asked := p.wire(ours, t); len(asked) != 0 {
+			p.t.Errorf("ours has sent %d %s to an old node, such as %s", len(asked), t, asked[0])
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.asked) != 0 {
+		p.t.Errorf("ours has asked the machine of an old node %d times, first for %s", len(p.asked), p.asked[0])
 	}
 }
