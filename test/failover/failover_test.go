@@ -34,6 +34,9 @@ var kinds = []struct {
 	}},
 	{"keepalived", func(l *lab) contender { return newKeepalived(l, timing{keepalive: 100 * time.Millisecond}) }},
 	{"keepalived-10ms", func(l *lab) contender { return newKeepalived(l, timing{keepalive: 10 * time.Millisecond}) }},
+	{"heartbeat", func(l *lab) contender {
+		return newHeartbeat(l, timing{100 * time.Millisecond, 300 * time.Millisecond})
+	}},
 }
 
 // realtime is how a director keeps a beat each 10 ms on a busy machine.
@@ -110,6 +113,14 @@ func (r results) report(b *testing.B) {
 	b.ReportMetric(float64(lost), "lost")
 }
 
+// patience is for a pair to find its owner: real heartbeats that were parted both
+// restart, and wait for each other as long as heartbeat-wire.md section 9 says;
+// twenty seconds on an idle machine.
+const patience = 2 * time.Minute
+
+// outage is how long nobody may serve after an event.
+const outage = 30 * time.Second
+
 // whole restores the pair: cables in, daemons up, one owner. It returns who.
 func (l *lab) whole(c contender) (owner int) {
 	l.Helper()
@@ -121,7 +132,7 @@ func (l *lab) whole(c contender) (owner int) {
 		}
 	}
 	steady := time.Time{}
-	l.until("one owner for half a second", time.Minute, func() bool {
+	l.until("one owner for half a second", patience, func() bool {
 		was := owner
 		if owner = c.owner(); owner < 0 || owner != was || steady.IsZero() {
 			steady = time.Now()
@@ -133,13 +144,13 @@ func (l *lab) whole(c contender) (owner int) {
 
 // watched does an event under the eyes of the client, and waits until node
 // next has announced itself and the client is served.
-func (l *lab) watched(next int, patience time.Duration, event func()) result {
+func (l *lab) watched(next int, event func()) result {
 	l.Helper()
 	u := l.probe()
 	at := time.Now()
 	event()
-	r := result{garp: l.announced(at, next, patience)}
-	l.served(u, time.Now(), patience)
+	r := result{garp: l.announced(at, next, outage)}
+	l.served(u, time.Now(), outage)
 	time.Sleep(200 * time.Millisecond) // for what comes after the announcement
 	return r.with(u.Stop())
 }
@@ -152,7 +163,7 @@ func (r result) with(s probe.Series) result {
 
 func (l *lab) cut(c contender) result {
 	a := l.whole(c)
-	return l.watched(1-a, 30*time.Second, func() { l.must(l.nodes[a].Cut()) })
+	return l.watched(1-a, func() { l.must(l.nodes[a].Cut()) })
 }
 
 // heal cuts the active one's cable until the other serves, and watches what
@@ -161,7 +172,7 @@ func (l *lab) heal(c contender) result {
 	a := l.whole(c)
 	at := time.Now()
 	l.must(l.nodes[a].Cut())
-	l.announced(at, 1-a, 30*time.Second)
+	l.announced(at, 1-a, outage)
 	time.Sleep(time.Second)
 	u := l.probe()
 	l.must(l.nodes[a].Plug())
@@ -172,12 +183,12 @@ func (l *lab) heal(c contender) result {
 
 func (l *lab) killed(c contender) result {
 	a := l.whole(c)
-	return l.watched(1-a, 30*time.Second, func() { c.kill(a) })
+	return l.watched(1-a, func() { c.kill(a) })
 }
 
 func (l *lab) planned(c contender) result {
 	a := l.whole(c)
-	return l.watched(1-a, 30*time.Second, func() { c.standby(a) })
+	return l.watched(1-a, func() { c.standby(a) })
 }
 
 // cold starts both at once.
@@ -194,7 +205,7 @@ func (l *lab) cold(c contender) result {
 		c.start(i)
 	}
 	r := result{gap: -1, stall: -1}
-	l.until("the first announcement", time.Minute, func() bool {
+	l.until("the first announcement", patience, func() bool {
 		first, ok := l.arp.first(at, "")
 		r.garp = first.Sub(at)
 		return ok

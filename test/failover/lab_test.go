@@ -8,13 +8,12 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"systole/control/realserver"
+	"systole/test/built"
 	"systole/test/need"
 	"systole/test/netlab"
 	"systole/test/netlab/probe"
@@ -31,27 +30,7 @@ var (
 	daemon string // the Systole binary
 )
 
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		if os.Getuid() != 0 {
-			return m.Run() // which skips, or fails where it must not
-		}
-		dir, err := os.MkdirTemp("", "systole-failover-")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
-		daemon = filepath.Join(dir, "systole")
-		build := exec.Command("go", "build", "-o", daemon, "systole/cmd/systole")
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "building the daemon: %v\n%s", err, out)
-			return 1
-		}
-		return m.Run()
-	}())
-}
+func TestMain(m *testing.M) { os.Exit(built.Run(m, &daemon)) }
 
 // lab is two directors, a client and a real server on one switch.
 type lab struct {
