@@ -83,6 +83,22 @@ func TestMessagesOfOthers(t *testing.T) {
 			t.Errorf("%s: delivered %d times, %d packets", test.name, n, len(out.Packets))
 		}
 	}
+	// What b tells itself is for b, but for the word that it takes its groups.
+	for dest, want := range map[string]string{"b": "[ip-request-resp]", "x": "[]"} {
+		c := joined(t, testConfig())
+		for i, kind := range []string{"ip-request", "ip-request-resp", "reqnodes"} {
+			c.Receive(testTime, "eth0", b.packet(uint64(5+i), kind, "dest", dest, "ipaddr", "10.0.0.1"))
+		}
+		got := []string{}
+		for _, e := range c.Drain().Events {
+			if d, ok := e.(Delivered); ok {
+				got = append(got, d.Message.Type())
+			}
+		}
+		if fmt.Sprint(got) != want {
+			t.Errorf("for %s: delivered %v, want %s", dest, got, want)
+		}
+	}
 	// The uuid decides, whatever dest says.
 	for uuid, want := range map[byte]int{0xa: 1, 0xb: 0} {
 		c := joined(t, testConfig())

@@ -101,8 +101,10 @@ type Cleared struct {
 }
 
 // Delivered is a message for us or for all, our own included, so that all
-// nodes' state machines are fed alike. Messages of the protocol itself
-// (status, reqnodes, repnodes, NS_*) are not delivered.
+// nodes' state machines are fed alike; and an ip-request-resp that a node sends
+// to itself, as the real one does when it takes its groups without a question.
+// Messages of the protocol itself (status, reqnodes, repnodes, NS_*) are not
+// delivered.
 type Delivered struct {
 	Node     string // who sent it
 	Message  wire.Message

@@ -175,7 +175,7 @@ func (c *Core) receive(now time.Time, medium string, p *peer, in *incoming) {
 	switch {
 	case isStatus:
 		c.heardStatus(now, p, in)
-	case !c.isForUs(in):
+	case !c.isForUs(in) && !isOvert(p, in):
 	case string(in.typ) == "reqnodes":
 		c.answerNodes(now, p)
 	case string(in.typ) == "repnodes":
@@ -202,6 +202,12 @@ func (c *Core) isForUs(in *incoming) bool {
 		return string(in.destUUID) == string(c.cfg.UUID[:])
 	}
 	return in.dest == nil || c.isOurName(in.dest)
+}
+
+// isOvert: a node takes its groups and asks nobody (section 12, auto_failback
+// legacy). This message to itself is all that tells of it.
+func isOvert(p *peer, in *incoming) bool {
+	return string(in.typ) == "ip-request-resp" && string(in.dest) == p.name
 }
 
 func (c *Core) isOurName(name []byte) bool {

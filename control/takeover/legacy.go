@@ -16,6 +16,10 @@ import (
 //	ip-request ipaddr=KEY
 //	ip-request-resp dest=NODE ipaddr=KEY weown=yes ok=OK
 //
+// One that becomes active before it has read that the other one is asks nobody,
+// though the other may hold its groups: it sends the answer to itself. This is
+// all it says, so who overhears it lets go.
+//
 // It says nothing of what it holds, so it is believed to hold all while it was
 // there before us, and its own groups afterwards. Between two Systole directors
 // that are configured so the message "systole" says everything and the word
@@ -133,12 +137,18 @@ func (m *Machine) request() {
 	m.set(timerLegacy, requestRetry)
 }
 
-// peerResponds takes an ip-request-resp: the peer has let go of a group.
+// peerResponds takes an ip-request-resp: the peer has let go of a group, or it
+// answers itself and takes one.
 func (m *Machine) peerResponds(msg wire.Message) error {
-	if dest, _ := msg.Get("dest"); dest != m.cfg.Node || !m.legacy() {
+	key, _ := msg.Get("ipaddr")
+	switch dest, _ := msg.Get("dest"); {
+	case !m.legacy():
+		return nil
+	case dest == m.cfg.Peer:
+		return m.peerTakes(key)
+	case dest != m.cfg.Node:
 		return nil
 	}
-	key, _ := msg.Get("ipaddr")
 	i := slices.IndexFunc(m.asked, func(asked string) bool { return sameKey(asked, key) })
 	if i < 0 {
 		return nil // a late one
@@ -163,36 +173,60 @@ func (m *Machine) peerRequests(msg wire.Message) error {
 		return nil
 	}
 	key, _ := msg.Get("ipaddr")
+	if err := m.checkPeerKey(key); err != nil {
+		return err
+	}
+	if !slices.Contains(m.owed, key) {
+		m.owed = append(m.owed, key)
+	}
+	m.yieldLegacy("asks for its groups")
+	return nil
+}
+
+// peerTakes: the peer takes a group that prefers it, unasked.
+func (m *Machine) peerTakes(key string) error {
+	if err := m.checkPeerKey(key); err != nil {
+		return err
+	}
+	m.taken = true
+	m.yieldLegacy("takes its groups")
+	return nil
+}
+
+// checkPeerKey refuses a group that does not prefer the peer.
+func (m *Machine) checkPeerKey(key string) error {
 	is := func(k string) bool { return sameKey(k, key) }
 	switch {
 	case slices.ContainsFunc(m.cfg.PeerKeys, is):
+		return nil
 	case slices.ContainsFunc(m.cfg.Keys, is):
 		return fmt.Errorf("field ipaddr: the group %q prefers us here: the configs differ", key)
 	default:
 		return fmt.Errorf("field ipaddr: no group is named %q here: write it as the group's key haresources", key)
 	}
+}
+
+// yieldLegacy lets go of the peer's groups, as it does what it says.
+func (m *Machine) yieldLegacy(does string) {
 	if m.fresh {
 		m.freshLegacy()
 	}
-	if !slices.Contains(m.owed, key) {
-		m.owed = append(m.owed, key)
-	}
 	if c := m.held & Foreign; c != None {
-		m.release(c, true, forLegacy, m.cfg.Peer+" asks for its groups")
+		m.release(c, true, forLegacy, m.cfg.Peer+" "+does)
 	}
 	m.answerRequests()
-	return nil
 }
 
-// answerRequests tells the peer that its groups are free, when they are.
+// answerRequests tells the peer that its groups are free, when they are and it
+// has asked.
 func (m *Machine) answerRequests() {
-	if len(m.owed) == 0 || (m.held|m.answering())&Foreign != None {
+	if len(m.owed) == 0 && !m.taken || (m.held|m.answering())&Foreign != None {
 		return
 	}
 	for _, key := range m.owed {
 		m.send(wire.New("ip-request-resp", "dest", m.cfg.Peer, "ipaddr", key, "weown", "yes", "ok", "OK"))
 	}
-	m.owed, m.needsFailback = nil, false
+	m.owed, m.taken, m.needsFailback = nil, false, false
 	m.otherHeld |= Foreign
 	m.failed &^= Foreign
 	if m.draining != None {

@@ -139,6 +139,7 @@ type Machine struct {
 	peerReports bool     // it speaks of resources, which a legacy node does not
 	asked       []string // legacy: keys of our groups that the peer has to let go
 	owed        []string // legacy: keys of its groups, to be answered
+	taken       bool     // legacy: it takes its groups, and did not ask
 	grumbled    bool     // about the peer's auto_failback
 	quietUntil  time.Time
 

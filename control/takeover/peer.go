@@ -69,7 +69,7 @@ func (m *Machine) newIncarnation() {
 	// Its death, though nobody had to declare it.
 	m.needsFailback = m.needsFailback || m.peerSystole && m.state == stateStable
 	m.peerSystole, m.peerReported, m.gone = false, false, false
-	m.peerReports, m.asked, m.owed = false, nil, nil
+	m.peerReports, m.asked, m.owed, m.taken = false, nil, nil, false
 	m.lastReport, m.lastSays, m.lastAsk, m.lastRefuse = order{}, order{}, order{}, order{}
 	m.otherHeld, m.otherStable, m.otherEpochs, m.otherSuspended = None, false, epochs{}, false
 	m.firstHello, m.greeted = 0, false
@@ -128,7 +128,7 @@ func (m *Machine) die(why string) {
 	for _, t := range []timer{timerStart, timerReport, timerStandby, timerClaim, timerBelieve, timerAcquire, timerFailback, timerOrphan, timerYield, timerLegacy, timerGiveUp} {
 		m.clear(t)
 	}
-	m.asked, m.owed = nil, nil
+	m.asked, m.owed, m.taken = nil, nil, false
 	m.phase, m.failback = phaseIdle, false
 	if c := m.contested & m.held; c != None {
 		m.emit(Announce{c})
@@ -169,7 +169,7 @@ func (m *Machine) machDown() {
 func (m *Machine) peerShutdone(o order) {
 	m.lastReport = o
 	m.otherHeld, m.otherStable, m.fresh, m.gone = None, true, false, true
-	m.peerEnded, m.asked, m.owed = true, nil, nil
+	m.peerEnded, m.asked, m.owed, m.taken = true, nil, nil, false
 	m.heard()
 	if m.stopping || m.state == stateInit {
 		return
