@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"systole/control/config"
@@ -99,7 +100,8 @@ type Director struct {
 	cleaned  time.Time // when housekeeping was last done
 	stopped  bool
 
-	inputs chan func() // everything that is not a heartbeat event
+	inputs chan func()    // everything that is not a heartbeat event
+	saves  chan nodeLists // see keepNodes
 	done   chan struct{}
 }
 
@@ -113,6 +115,7 @@ func New(o Options) *Director {
 		health:  make(map[dataplane.ServerKey]health.Result),
 		conf:    ConfigState{File: o.Config.File, Loaded: now, ReloadOK: true},
 		inputs:  make(chan func(), 256),
+		saves:   make(chan nodeLists, 1),
 		done:    make(chan struct{}),
 		dirty:   true,
 	}
@@ -135,6 +138,10 @@ func New(o Options) *Director {
 // to ask for one (groups are handed to the peer first), twice via Kill to skip
 // that. Run may be called once.
 func (d *Director) Run(ctx context.Context) error {
+	var saving sync.WaitGroup
+	saving.Go(d.saveNodes)
+	defer saving.Wait()
+	defer close(d.saves)
 	defer close(d.done)
 	if err := d.joinMembers(d.Now()); err != nil {
 		return err

@@ -147,12 +147,7 @@ func (d *Director) nodesChanged(e hb.NodesChanged) {
 	if err := d.members.machine.Nodes(d.Now(), e.Nodes); err != nil {
 		d.event("cluster", slog.LevelError, "%v", err)
 	}
-	if d.SaveNodes == nil {
-		return
-	}
-	if err := d.SaveNodes(e.Nodes, e.Deleted); err != nil {
-		d.event("cluster", slog.LevelError, "the new list of nodes is not kept over a restart: %v", err)
-	}
+	d.keepNodes(nodeLists{slices.Clone(e.Nodes), slices.Clone(e.Deleted)})
 }
 
 // removed ends a director that another has taken off the list.

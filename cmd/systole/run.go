@@ -45,7 +45,9 @@ func (c runCmd) Run(ctx context.Context) error {
 	if c.Debug {
 		level = slog.LevelDebug
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	out := newLogWriter(os.Stderr)
+	defer out.Close()
+	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level}))
 	cfg, err := config.Load(c.File, c.Node)
 	if err != nil {
 		return err
