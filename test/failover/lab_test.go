@@ -39,6 +39,7 @@ type lab struct {
 	client *netlab.Host
 	nodes  [2]*netlab.Host
 	arp    *arpWatch
+	stuck  int // how often the pair did not find together
 }
 
 func newLab(tb testing.TB, prefix string) *lab {

@@ -62,6 +62,9 @@ func TestBusyMachineIsNoDeath(t *testing.T) {
 // dead, and the owner stays.
 func (l *lab) deathless(s *systole) {
 	l.Helper()
+	if l.stuck > 0 {
+		l.Fatal("the pair did not find together at the start")
+	}
 	owner := s.owner()
 	from := [2]int{len(s.log(0)), len(s.log(1))}
 	begin := time.Now()

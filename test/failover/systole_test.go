@@ -46,7 +46,7 @@ func newSystole(l *lab, t timing, extra string) *systole {
 cluster:
   keepalive: %v
   deadtime: %v
-  initdead: 2s
+  initdead: %[8]v
   auto_failback: false
   authkeys: %[4]s/authkeys
   state_dir: %[4]s
@@ -62,7 +62,7 @@ services:
     servers: [{address: 192.168.145.200}]
 dataplane: {interface: eth0, pin: %s, flows: 65536}
 control: {socket: %[4]s/systole.sock}
-`, h.Name, t.keepalive, t.deadtime, s.dir(i), extra, vip, filepath.Join(pin, "systole")), 0o600))
+`, h.Name, t.keepalive, t.deadtime, s.dir(i), extra, vip, filepath.Join(pin, "systole"), max(initdead, 2*t.deadtime)), 0o600))
 		s.api[i] = api.NewClient(s.file(i, "systole.sock"))
 	}
 	return s
