@@ -226,7 +226,12 @@ func (c *Core) judge(now time.Time, p *peer) {
 // is an answer of the machine.
 func (c *Core) silent(p *peer) bool {
 	s := &p.suspicion
-	if c.cfg.NoEarlyDeath || s.refused > 0 || s.echoes > 0 || !p.echo.works() || c.reference(p) < 0 {
+	return s.refused == 0 && s.echoes == 0 && c.silenceCounts(p)
+}
+
+// silenceCounts: all that could answer for the peer is known to do so.
+func (c *Core) silenceCounts(p *peer) bool {
+	if c.cfg.NoEarlyDeath || !p.echo.works() || c.reference(p) < 0 {
 		return false
 	}
 	for i := range p.links {
@@ -235,6 +240,23 @@ func (c *Core) silent(p *peer) bool {
 		}
 	}
 	return true
+}
+
+// lookTime is how long a look at the peer that begins now lasts until its
+// silence is a death; 0 if only the dead time would make it one.
+func (c *Core) lookTime(p *peer) time.Duration {
+	if !c.watched(p) || !c.silenceCounts(p) {
+		return 0
+	}
+	ref := &p.links[c.reference(p)]
+	need, spacing, took := c.pace(p, ref)
+	took = max(took, time.Duration(need-1)*spacing+ref.trip.patience(), p.echo.trip.patience())
+	for i := range p.links {
+		if l := &p.links[i]; l.state != LinkDead && l.trip.known {
+			took = max(took, l.trip.patience())
+		}
+	}
+	return took
 }
 
 // refusedAt is when refusals are enough evidence that the peer's daemon has

@@ -134,6 +134,50 @@ func TestEarlyDeathNeeds(t *testing.T) {
 	}
 }
 
+// TestLook: what a view says is the time from a suspicion to the death, and
+// nothing where there would be none.
+func TestLook(t *testing.T) {
+	one, two := testConfig(), testConfig()
+	two.Media = []string{"eth0", "eth1"}
+	patient := testConfig()
+	patient.NoEarlyDeath = true
+	for _, test := range []struct {
+		name string
+		cfg  Config
+		do   func(c *Core)
+		want time.Duration
+	}{
+		{"the window", one, func(*Core) {}, 250 * time.Millisecond},
+		{"a slow host", one, func(c *Core) {
+			c.peers[0].echo.trip = roundTrip{smooth: 200 * time.Millisecond, vary: 40 * time.Millisecond, known: true}
+		}, 360 * time.Millisecond},
+		{"a slow line", one, func(c *Core) {
+			c.peers[0].links[0].trip = roundTrip{smooth: 10 * time.Millisecond, vary: 50 * time.Millisecond, known: true}
+		}, -1},
+		{"a second line that is slow", two, func(c *Core) {
+			c.peers[0].links[1].trip = roundTrip{smooth: 100 * time.Millisecond, vary: 100 * time.Millisecond, known: true}
+		}, 500 * time.Millisecond},
+		{"switched off", patient, func(*Core) {}, 0},
+		{"a link that never answered", one, func(c *Core) { c.peers[0].links[0].trip = roundTrip{} }, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := suspicious(t, test.cfg)
+			test.do(c)
+			look := c.Snapshot(at(0)).Peers[0].Look
+			if test.want >= 0 && look.Round(time.Millisecond) != test.want {
+				t.Errorf("%v, want %v", look, test.want)
+			}
+			run(t, c, c.lastCall.Sub(testTime), 1250*time.Millisecond+look-1, 0)
+			if look > 0 && c.peers[0].status == Dead {
+				t.Fatalf("dead before %v", look)
+			}
+			if got := run(t, c, c.lastCall.Sub(testTime), 1250*time.Millisecond+look, 0); strings.Contains(got, early) != (look > 0) {
+				t.Errorf("after %v: %s", look, got)
+			}
+		})
+	}
+}
+
 // TestAnswers: which answers end a suspicion.
 func TestAnswers(t *testing.T) {
 	for _, test := range []struct {
