@@ -67,7 +67,7 @@ func TestEarlyDeathIsDeath(t *testing.T) {
 		loss := float64(rapid.IntRange(0, 25).Draw(t, "loss")) / 100
 		tr := newTrial(t, hbtest.Faults{Loss: loss, MinDelay: 50 * time.Microsecond, MaxDelay: time.Duration(rapid.IntRange(51, 1500).Draw(t, "delay")) * time.Microsecond})
 		if rapid.Bool().Draw(t, "ends") {
-			tr.Ends("a")
+			tr.SetEnds("a", true)
 			tr.Run(3 * tr.cfg.Keepalive)
 		}
 		ends, _ := tr.Core("b").Snapshot(tr.Now()).Peer("a")

@@ -15,6 +15,15 @@ const (
 	hostFiltered                  // runs, but drops echo requests and refuses nothing
 )
 
+// answers: the machine answers echo requests and refuses packets.
+func (nd *node) answers() bool { return nd.host == hostUp && !nd.frozen }
+
+// Freeze lets a node's machine stand still as a whole, Thaw lets it go on: it
+// says nothing of itself, and what comes for it waits. What becomes of the
+// daemon is for Pause and Resume to say. Start and Crash end it, too.
+func (n *Network) Freeze(name string) { n.find(name).frozen = true }
+func (n *Network) Thaw(name string)   { n.find(name).frozen = false }
+
 // Filter lets a node's machine drop echo requests and refuse nothing, until the
 // node is started again.
 func (n *Network) Filter(name string) { n.find(name).host = hostFiltered }
@@ -34,10 +43,10 @@ func (n *Network) Carrier(name, medium string, there bool) {
 	n.tell(n.find(name), hb.Notice{Medium: medium, Kind: kind})
 }
 
-// Ends lets a running node say that its data plane ends with its daemon.
-func (n *Network) Ends(name string) {
+// SetEnds lets a running node say whether its data plane ends with its daemon.
+func (n *Network) SetEnds(name string, ends bool) {
 	nd := n.find(name)
-	nd.core.SetEnds(n.now, true)
+	nd.core.SetEnds(n.now, ends)
 	n.drain(nd)
 }
 
@@ -46,7 +55,7 @@ func ip(medium string) bool { return !strings.HasPrefix(medium, "serial") }
 
 // lostBetween decides over one more packet that is no heartbeat's.
 func (n *Network) lostBetween(from, to, medium string) bool {
-	return n.cuts[path{from, to, medium}] || n.chance(n.Loss)
+	return len(n.cuts) > 0 && n.cuts[path{from, to, medium}] || n.chance(n.Loss)
 }
 
 // ask carries an echo request to a machine, and its answer back, on each
@@ -56,7 +65,7 @@ func (n *Network) ask(from, to *node) {
 		return
 	}
 	for _, medium := range from.cfg.Media {
-		if !ip(medium) || to.host != hostUp ||
+		if !ip(medium) || !to.answers() ||
 			n.lostBetween(from.cfg.Node, to.cfg.Node, medium) || n.lostBetween(to.cfg.Node, from.cfg.Node, medium) {
 			continue
 		}
@@ -69,7 +78,7 @@ func (n *Network) ask(from, to *node) {
 // refuse tells the sender of a packet that nobody has the port open.
 func (n *Network) refuse(f flight) {
 	from, to := f.p.from, f.to
-	if !n.Hosts || from == nil || to.host != hostUp || !ip(f.medium) || n.lostBetween(to.cfg.Node, from.cfg.Node, f.medium) {
+	if !n.Hosts || from == nil || !to.answers() || !ip(f.medium) || n.lostBetween(to.cfg.Node, from.cfg.Node, f.medium) {
 		return
 	}
 	n.After(n.delay(), func() {

@@ -238,6 +238,11 @@ func (n *Network) next() (at time.Duration, who *node) {
 
 func (n *Network) deliver(f flight) {
 	to := f.to
+	if to.paused && len(to.queue) >= socketBuffer {
+		n.Lost++
+		n.unpack(f.p)
+		return
+	}
 	if p := f.p; p.beat && to.core != nil && p.life == p.from.starts {
 		if b := &to.arrived[p.from.index]; p.sent > b.sent {
 			*b = beat{p.sent, n.Since()}
@@ -247,10 +252,8 @@ func (n *Network) deliver(f flight) {
 	case to.core == nil:
 		n.refuse(f)
 	case to.paused:
-		if len(to.queue) < socketBuffer {
-			to.queue = append(to.queue, f)
-			return
-		}
+		to.queue = append(to.queue, f)
+		return
 	default:
 		to.core.Receive(n.now, f.medium, f.p.data)
 		n.drain(to)

@@ -121,3 +121,65 @@ func BenchmarkPair(b *testing.B) {
 		n.Run(time.Second)
 	}
 }
+
+// TestFullSocket: what finds the socket of a paused node full does not arrive.
+func TestFullSocket(t *testing.T) {
+	n := pair(t)
+	n.Run(time.Second)
+	n.Pause("b")
+	for range socketBuffer {
+		n.Inject("b", "eth0", []byte("x"))
+	}
+	sent, came := n.BeatArrived("a", "b")
+	lost := n.Lost
+	n.Run(time.Second)
+	if s, c := n.BeatArrived("a", "b"); s != sent || c != came || n.Lost-lost < 10 {
+		t.Errorf("a beat of %v came at %v, though the socket was full since %v; %d packets lost", s, c, came, n.Lost-lost)
+	}
+	n.Resume("b")
+	n.Run(time.Second)
+	if s, _ := n.BeatArrived("a", "b"); s <= sent {
+		t.Errorf("no beat came after the socket was read")
+	}
+}
+
+// TestFreeze: a machine that stands still answers no echo and refuses nothing,
+// and does both again when it goes on.
+func TestFreeze(t *testing.T) {
+	n := pair(t)
+	n.Hosts = true
+	n.Run(3 * time.Second)
+	a, b := n.find("a"), n.find("b")
+	look := func() (echoes, refusals int) {
+		n.Run(time.Millisecond) // for the answers to what was asked before
+		n.ask(a, b)
+		n.refuse(flight{to: b, medium: "eth0", p: &packet{from: a}})
+		n.Pause("a") // what it is told waits
+		n.Run(time.Millisecond)
+		for _, x := range a.told {
+			switch x.Kind {
+			case hb.HostAnswered:
+				echoes++
+			case hb.PortRefused:
+				refusals++
+			}
+		}
+		n.Resume("a")
+		return echoes, refusals
+	}
+	for i, do := range []func(string){nil, n.Freeze, n.Thaw, n.Freeze, n.Crash} {
+		if do != nil {
+			do("b")
+		}
+		stands := i == 1 || i >= 3
+		if echoes, refusals := look(); (echoes == 0) != stands || (refusals == 0) != stands {
+			t.Errorf("step %d: %d echoes and %d refusals, stands still: %v", i, echoes, refusals, stands)
+		}
+	}
+	if err := n.Start("b"); err != nil {
+		t.Fatal(err)
+	}
+	if echoes, _ := look(); echoes == 0 {
+		t.Error("a machine that was started stands still")
+	}
+}

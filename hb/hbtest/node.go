@@ -18,6 +18,7 @@ type node struct {
 	core   *hb.Core // nil: not running
 	paused bool
 	host   hostState
+	frozen bool        // the machine
 	told   []hb.Notice // while paused
 	queue  []flight    // arrived while paused, as in a socket's buffer
 	starts uint64
@@ -69,6 +70,7 @@ func (n *Network) Start(name string) error {
 	n.Crash(name)
 	nd.starts++
 	nd.core, nd.paused, nd.mute, nd.host = core, false, false, hostUp
+	nd.frozen = false
 	nd.beat, nd.arrived = noBeat, make([]beat, len(n.nodes))
 	for i, other := range n.nodes {
 		nd.arrived[i] = beat{noBeat, noBeat}
@@ -83,7 +85,8 @@ func (n *Network) Start(name string) error {
 // Crash stops a node without a word, its machine included.
 func (n *Network) Crash(name string) {
 	n.Kill(name)
-	n.find(name).host = hostDown
+	nd := n.find(name)
+	nd.host, nd.frozen = hostDown, false
 }
 
 // Kill ends a node's daemon only, as kill -9 does: its machine goes on.

@@ -180,7 +180,7 @@ func (r *runner) do(args []string) (err error) {
 	case "filter":
 		each(args, r.net.Filter)
 	case "ends":
-		each(args, r.net.Ends)
+		each(args, func(n string) { r.net.SetEnds(n, true) })
 	case "carrier":
 		switch args[2] {
 		case "lost", "back":
