@@ -13,9 +13,10 @@ import (
 
 // checks is what the invariants have to remember.
 type checks struct {
-	settled bool // the cluster was at rest, and since then at most orders were given
-	solo    Step // the one failure since then
-	alone   bool // there was no other
+	settled bool          // the cluster was at rest, and since then at most orders were given
+	solo    Step          // the one failure since then
+	alone   bool          // there was no other
+	soon    time.Duration // within this its peer may declare the failed one dead; 0: not before the dead time
 
 	served    [2]time.Duration // by class: when it last had an owner
 	both      [2]bool          // two owners now
@@ -31,6 +32,12 @@ type checks struct {
 // began notes a failure.
 func (k *checks) began(c *cluster, s Step, calm bool) {
 	k.alone, k.solo, k.settled = calm, s, false
+	k.soon = 0
+	if calm && c.plan.Hosts {
+		if k.soon = c.soon(s); k.soon > 0 {
+			c.stats.Prompt++
+		}
+	}
 }
 
 // calm: settled, and nothing but orders happens.
@@ -63,8 +70,16 @@ func (c *cluster) check() {
 	if len(c.cuts) > 0 {
 		k.excused = now
 	}
+	if len(c.cuts) > 0 || c.losses > 0 || c.slows > 0 {
+		c.trouble = now
+	}
 	a, b := c.dirs[0], c.dirs[1]
 	for _, d := range c.dirs {
+		// Taken for dead while its machine stands still, it goes on serving when
+		// that goes on, until it hears a beat.
+		if d.n.frozen > 0 && d.buried {
+			k.excused = now
+		}
 		// Alone, it had no reason to stop; and now it cannot learn that it is
 		// not alone any more, or has not yet.
 		if d.plane.until != unlimited {
@@ -170,12 +185,17 @@ func (c *cluster) bound(s Step) time.Duration {
 	p := c.plan
 	// From the moment of the last beat: it may be under way for long, then the
 	// peer is patient, and acquires two classes.
-	takeover := p.Deadtime + c.most() + 2*maxOperation
+	patience := p.Deadtime
+	if k := c.checks.soon; k > 0 {
+		patience = min(patience, k)
+	}
+	takeover := patience + c.most() + 2*maxOperation
+	late := p.Deadtime + c.most() + 2*maxOperation
 	term := p.Deadtime - min(p.Deadtime/10, 500*time.Millisecond)
 	// A daemon that is back sooner than that has let go of everything. The peer
 	// takes it when both have heard each other's beats and words.
 	rejoin := p.Keepalive + 8*c.most() + 3*maxOperation
-	if s.For < p.Deadtime && (s.Kind == Die || s.Kind == Crash) {
+	if s.For < patience && (s.Kind == Die || s.Kind == Crash) {
 		return max(takeover, s.For+rejoin)
 	}
 	switch s.Kind {
@@ -185,9 +205,9 @@ func (c *cluster) bound(s Step) time.Duration {
 		if p.Ends {
 			return takeover
 		}
-		return max(takeover-term, rejoin)
+		return max(late-term, rejoin)
 	case Stall, Hang:
-		return takeover - term
+		return late - term
 	case Part, Cut:
 		// Both serve, until one lets go; but clients may have to be told who
 		// stays.
@@ -198,6 +218,51 @@ func (c *cluster) bound(s Step) time.Duration {
 	return p.Deadtime + c.patience() // Loss, Slow
 }
 
+// soon is within what time after a failure of a cluster at rest the other
+// director declares the one that failed dead, if it can do so before the dead
+// time: its next beat is late, or its machine refuses ours, and then it is asked
+// for. 0 if it cannot.
+func (c *cluster) soon(s Step) time.Duration {
+	if s.A > 1 {
+		return 0
+	}
+	p := c.plan
+	late := p.Keepalive + max(p.Keepalive/4, time.Millisecond) // hb.Config.Grace
+	v, _ := c.net.Core(nodeName(1 - s.A)).Snapshot(c.net.Now()).Peer(nodeName(s.A))
+	switch {
+	case (s.Kind == Die || s.Kind == Freeze) && v.Look > 0:
+		return late + v.Look + 2*c.most()
+	case s.Kind == Crash && v.Ends:
+		return late + max(p.Keepalive/8, time.Millisecond) + 2*c.most() // half of hb.Config.Window
+	}
+	return 0
+}
+
+// earlyDeath checks the evidence: a node that is held for dead before its dead
+// time is gone, or stands still with its machine, or has promised that its data
+// plane ends with it; if not, packets were lost or slow just before.
+func (c *cluster) earlyDeath(at, who *member, e hb.NodeChanged) {
+	now := c.now()
+	c.stats.EarlyDeaths++
+	if at.d != nil && who.d != nil {
+		who.d.buried = true
+	}
+	reached := who.up && who.frozen == 0
+	switch {
+	case !c.plan.Hosts:
+		c.fail("%s declares %s dead early, without a machine that could be asked: %s", at.name, who.name, e.Why)
+	case now-c.trouble <= c.plan.Deadtime:
+		if reached && who.running {
+			c.stats.Mistaken++
+		}
+	case !reached || now-who.changed <= c.plan.Keepalive: // or it is back since the last question
+	case who.running:
+		c.fail("%s declares %s dead early, which runs: %s", at.name, who.name, e.Why)
+	case who.d == nil || !c.plan.Ends:
+		c.fail("%s declares %s dead early, whose machine runs, and which did not promise to end with its daemon: %s", at.name, who.name, e.Why)
+	}
+}
+
 // declaredDead checks that a node was silent for its dead time, and that the
 // lease of a director that is declared dead has ended, unless what it said last
 // did not arrive.
@@ -205,9 +270,12 @@ func (c *cluster) declaredDead(at, who *member, e hb.NodeChanged) {
 	now := c.now()
 	sent, came := c.net.BeatArrived(who.name, at.name)
 	c.stats.Deaths++
+	if e.Early {
+		c.earlyDeath(at, who, e)
+	}
 	// Before the first status any packet began the count, and may have overtaken
 	// an older beat, which then says nothing.
-	if came > 0 && now-came < c.plan.Deadtime && e.From != hb.Init && !c.justWoken(at) {
+	if came > 0 && now-came < c.plan.Deadtime && !e.Early && e.From != hb.Init && !c.justWoken(at) {
 		c.fail("%s declares %s dead %v after a beat of it came: %s", at.name, who.name, now-came, e.Why)
 	}
 	if at.d == nil || who.d == nil {
@@ -219,7 +287,8 @@ func (c *cluster) declaredDead(at, who *member, e hb.NodeChanged) {
 	}
 	if d := who.d; d.serves(0, now) || d.serves(1, now) {
 		c.stats.FalseDeaths++
-		if !unheard && d.plane.until != unlimited && !c.justWoken(at) {
+		lossy := e.Early && now-c.trouble <= c.plan.Deadtime
+		if !unheard && !lossy && d.plane.until != unlimited && !c.justWoken(at) {
 			c.fail("%s declares %s dead, whose last beat of %v ago came, but whose lease lasts for %v yet",
 				at.name, who.name, now-sent, d.plane.until-now)
 		}
@@ -316,6 +385,12 @@ func (c *cluster) unsettled() string {
 		for _, p := range v.Peers {
 			if p.Status != hb.Active || p.Missing > 0 {
 				return fmt.Sprintf("%s holds %s for %s, and misses %d messages of it", n.name, p.Name, p.Status, p.Missing)
+			}
+			if d := c.byName[p.Name].d; d != nil && p.Ends != c.plan.Ends {
+				return fmt.Sprintf("%s believes of %s that its data plane ends with it: %v", n.name, p.Name, p.Ends)
+			}
+			if c.plan.Hosts && p.Look == 0 {
+				return fmt.Sprintf("%s would declare %s dead after the dead time only", n.name, p.Name)
 			}
 			for _, l := range p.Links {
 				if !l.Up {

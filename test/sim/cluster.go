@@ -20,11 +20,12 @@ const minDelay = 100 * time.Microsecond
 type member struct {
 	index   int
 	name    string
-	up      bool // the host
-	running bool // the daemon
-	life    int  // of the daemon, so that old timers do nothing
-	pauses  int  // reasons for which the daemon stands still
-	frozen  int  // of these: the whole host does
+	up      bool          // the host
+	running bool          // the daemon
+	life    int           // of the daemon, so that old timers do nothing
+	pauses  int           // reasons for which the daemon stands still
+	frozen  int           // of these: the whole host does
+	changed time.Duration // when it was last started, or its host thawed
 	clock   time.Duration
 	d       *director // nil: only a member
 }
@@ -44,6 +45,7 @@ type cluster struct {
 	losses    int           // of these: packets are lost
 	slows     int
 	cuts      map[[2]int]int
+	trouble   time.Duration // the last moment at which packets were lost or slow
 
 	checks checks
 	msgs   messages
@@ -59,7 +61,7 @@ func newCluster(p Plan, trace io.Writer) *cluster {
 	}
 	c.stats.Kinds = map[string]uint64{}
 	c.msgs.init(p.Nodes)
-	c.net.Faults = c.normal()
+	c.net.Faults, c.net.Hosts = c.normal(), p.Hosts
 	c.net.OnEvent = c.event
 	c.net.BeforeBeat = c.beforeBeat
 	var names []string
@@ -187,7 +189,7 @@ func (c *cluster) start(n *member) {
 	c.logf("*** start %s", n.name)
 	c.disturbed = c.now()
 	n.life++
-	n.up, n.running, n.pauses, n.frozen = true, true, 0, 0
+	n.up, n.running, n.pauses, n.frozen, n.changed = true, true, 0, 0, c.now()
 	if n.d != nil {
 		n.d.start()
 	}
@@ -203,7 +205,7 @@ func (c *cluster) start(n *member) {
 func (c *cluster) kill(n *member) {
 	n.life++
 	n.running, n.pauses = false, 0
-	c.net.Crash(n.name)
+	c.net.Kill(n.name)
 	if d := n.d; d != nil && c.plan.Ends && d.plane.until != unlimited {
 		d.plane.until = min(d.plane.until, c.now())
 	}
@@ -238,6 +240,7 @@ func (c *cluster) pause(n *member, d time.Duration, freeze bool) {
 	n.pauses++
 	if freeze {
 		n.frozen++
+		c.net.Freeze(n.name)
 	}
 	c.net.Pause(n.name)
 	c.later(d, func() {
@@ -245,7 +248,10 @@ func (c *cluster) pause(n *member, d time.Duration, freeze bool) {
 			return
 		}
 		if freeze {
-			n.frozen--
+			if n.frozen--; n.frozen == 0 {
+				n.changed = c.now()
+				c.net.Thaw(n.name)
+			}
 		}
 		if n.pauses--; n.pauses > 0 {
 			return
@@ -304,6 +310,7 @@ func (c *cluster) do(s Step) {
 	case Die:
 		n.up = false
 		c.kill(n)
+		c.net.Crash(n.name)
 		if n.d != nil {
 			n.d.plane = plane{}
 		}

@@ -42,6 +42,7 @@ type director struct {
 	ordered bool          // to shut down
 	armed   time.Duration // the timer that is set for the machine's deadline
 	clock   time.Duration // of this life: what its wall clock is ahead
+	buried  bool          // the peer has declared this life dead early, and not heard it since
 
 	plane plane
 }
@@ -249,7 +250,16 @@ func (d *director) perform(out takeover.Output) {
 	case takeover.Announce:
 		d.announce(o.Class)
 	case takeover.Lease:
+		// Ends is a promise: said after it has become true, taken back before
+		// it ceases to be.
+		armed := o.Mode == takeover.LeaseArmed
+		if !armed {
+			c.net.SetEnds(d.n.name, false)
+		}
 		_ = d.lease.Set(c.net.Now(), leaseModes[o.Mode])
+		if armed {
+			c.net.SetEnds(d.n.name, c.plan.Ends)
+		}
 	case takeover.Report:
 		if o.Level == slog.LevelError && c.calm() {
 			c.fail("%s reports an error: %s", d.n.name, o.Text)

@@ -19,38 +19,52 @@
 // A daemon is killed or its host dies, and is back later; a daemon is stopped, a
 // host frozen, a control loop stuck while its heartbeat goes on; a direction or a
 // node is cut off; packets are lost, late, doubled, overtaken; a wall clock is
-// wrong. Meanwhile operators order hand-overs and stops. Failures overlap: only
+// wrong. In two plans of three (hosts) a machine whose daemon is gone or stopped
+// answers echo requests and refuses packets, and one that is dead, frozen or cut
+// off does not, so that deaths come before the dead time; in every second one
+// (ends) a director says while its lease is armed that its data plane ends with
+// its daemon, and it does. Meanwhile operators order hand-overs and stops. Failures overlap: only
 // at a Rest does a plan wait until all is repaired.
 //
 // # What is checked
 //
 //  1. Two owners: both data planes answer ARP for one class of groups. That is
-//     allowed only if directors are parted, if the last beats of one were lost,
-//     or if one was alone (its lease has no end) and is dead, stalled or stuck
-//     so that it cannot learn that it is not alone any more; and then no longer
-//     than patience after the last failure: a dead time, two keepalives, two
-//     periods of asking again, a claim and its answer.
+//     allowed only in the windows that packages hb and takeover state: if
+//     directors are parted, in one direction or both; if the last beats of one
+//     were lost; if one was alone (its lease has no end) and is dead, stalled or
+//     stuck so that it cannot learn that it is not alone any more; if one was
+//     declared dead early while its machine was frozen, and has gone on before
+//     its lease ended; or if so many packets were lost or slow at once that none
+//     of a whole look was answered, which is a partition to who looks. And then
+//     no longer than patience after the last failure: a dead time, two
+//     keepalives, two periods of asking again, a claim and its answer.
 //  2. No owner: not longer than patience after the last failure, if a director
 //     can act.
 //  3. The client. After one failure of a cluster at rest, what it sends is not
 //     forwarded for at most: nothing after a wrong clock; an exchange of
 //     messages when a cut or a partition has healed (one of two owners has let
-//     go, and clients learn which); the dead time less the lease's term if a daemon is killed, stopped or stuck;
-//     the dead time if the host died, or froze, or the lease ends with the
-//     daemon; or, if the daemon is back sooner, the time it was away and one
-//     keepalive. Plus the way of a packet and the system calls of a takeover. In
-//     a planned hand-over, a stop or a failback between directors at rest:
-//     nothing at all.
-//  4. A director whose beats arrive is not declared dead before its dead time,
-//     and when it is its lease has ended.
+//     go, and clients learn which); the dead time less the lease's term if a
+//     daemon is killed, stopped or stuck; the dead time if the host died, or
+//     froze, or the lease ends with the daemon. With hosts it is not the dead
+//     time, but a beat that is late and a look: a keepalive and a half, where
+//     experience says that little is lost, and after a kill that ends the lease
+//     a keepalive and three eighths. Or, if the daemon is back sooner, the time
+//     it was away and one keepalive. Plus the way of a packet and the system
+//     calls of a takeover. In a planned hand-over, a stop or a failback between
+//     directors at rest: nothing at all.
+//  4. A node is declared dead before its dead time only with true evidence: it is
+//     gone, or frozen, or cut off, or has ended as it promised; or packets were
+//     lost or slow less than a dead time ago. Else a director whose beats arrive
+//     is not declared dead before its dead time. When it is, its lease has ended.
 //  5. A message that was submitted when its receiver knew its sender arrives
 //     exactly once, or is reported as lost, never both, nor after one of a later
 //     life.
 //  6. At rest, which must come within the longest time-out of a hand-over that
 //     got stuck: every node is active for every other; nothing is missing; each
-//     class has one owner, and both directors and the client know which; only
-//     beats and acknowledgements are sent, and their number is right; no error
-//     is reported.
+//     class has one owner, and both directors and the client know which; every
+//     node could declare every other dead early, with hosts, and knows of each
+//     director what it promised; only beats, acknowledgements and calm probes
+//     are sent, and their number is right; no error is reported.
 //
 // # What is not simulated
 //

@@ -43,6 +43,7 @@ func Generate(seed uint64) Plan {
 		}
 		p.Steps = append(p.Steps, Step{Kind: Rest})
 	}
+	p.Hosts = r.IntN(3) > 0
 	return p
 }
 

@@ -120,6 +120,9 @@ func (c *cluster) nodeChanged(at *member, e hb.NodeChanged) {
 		c.declaredDead(at, from, e)
 		return
 	}
+	if at.d != nil && from.d != nil {
+		from.d.buried = false
+	}
 	if v, ok := c.net.Core(at.name).Snapshot(c.net.Now()).Peer(e.Node); ok && v.Heard {
 		if v.Generation == c.msgs.starts[from.index] {
 			c.msgs.known[k] = v.Generation

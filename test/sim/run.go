@@ -22,6 +22,9 @@ type Stats struct {
 	LostMessages uint64            // reported lost
 	Deaths       uint64            // declared by somebody
 	FalseDeaths  uint64            // of directors that served: cuts, losses
+	EarlyDeaths  uint64            // declared before the dead time
+	Prompt       uint64            // failures of a cluster at rest after which a takeover was due before the dead time
+	Mistaken     uint64            // of these: of nodes that ran, while packets were lost or slow
 	TwoOwners    uint64            // times that a class had two, all of them excused
 	Rests        uint64            // times that the cluster settled
 	Settling     time.Duration     // the longest time it took
@@ -45,6 +48,9 @@ func (s *Stats) Add(o Stats) {
 	s.LostMessages += o.LostMessages
 	s.Deaths += o.Deaths
 	s.FalseDeaths += o.FalseDeaths
+	s.EarlyDeaths += o.EarlyDeaths
+	s.Prompt += o.Prompt
+	s.Mistaken += o.Mistaken
 	s.TwoOwners += o.TwoOwners
 	s.Rests += o.Rests
 	s.Settling = max(s.Settling, o.Settling)
@@ -59,10 +65,10 @@ func (s Stats) String() string {
 	return fmt.Sprintf(`%d runs, %.1f cluster-hours, %d events
 %d failures: %s
 %d packets, %d of their copies lost; %d control messages delivered, %d packets reported lost for good
-%d deaths declared, %d of directors that served; two owners %d times, each with a reason
+%d deaths declared, %d of directors that served, %d before the dead time (%d of these cut off or unheard, not gone); a takeover before it was due %d times; two owners %d times, each with a reason
 %d times at rest, at the latest %v after the last failure`,
 		s.Runs, s.Life.Hours(), s.Steps, s.Failures, strings.Join(kinds, ", "),
-		s.Packets, s.Dropped, s.Delivered, s.LostMessages, s.Deaths, s.FalseDeaths, s.TwoOwners, s.Rests, s.Settling.Round(time.Millisecond))
+		s.Packets, s.Dropped, s.Delivered, s.LostMessages, s.Deaths, s.FalseDeaths, s.EarlyDeaths, s.Mistaken, s.Prompt, s.TwoOwners, s.Rests, s.Settling.Round(time.Millisecond))
 }
 
 // Run runs a plan. broken says which invariant did not hold, and when; it is

@@ -170,6 +170,7 @@ func TestBadScripts(t *testing.T) {
 		{"", "does not describe a cluster"},
 		{"nodes=1", "line 1: \"nodes=1\": 1 nodes: want 2 to 16"},
 		{"nodes=2 media=3", "3 media"},
+		{"nodes=2 hosts=some", "invalid syntax"},
 		{"nodes=2 colour=red", "unknown option colour"},
 		{"nodes=2 keepalive=1s", "want deadtime > 2 x keepalive"},
 		{"nodes=x", "invalid syntax"},
@@ -194,10 +195,7 @@ func TestBadScripts(t *testing.T) {
 // TestBroken: the invariants can be broken. A data plane without a lease, or a
 // death that nobody notices, would be found.
 func TestBroken(t *testing.T) {
-	p, err := Parse("nodes=2\n+1s crash a 1s\n+0s rest\n+100ms part a 700ms\n+0s rest\n")
-	if err != nil {
-		t.Fatal(err)
-	}
+	const head = "nodes=2\n"
 	for name, spoil := range map[string]func(*cluster){
 		"two owners": func(c *cluster) { c.dirs[0].plane.roles = [2]role{active, active} },
 		"no owner": func(c *cluster) {
@@ -208,14 +206,7 @@ func TestBroken(t *testing.T) {
 		"have neither":  func(c *cluster) { c.msgs.owed[1] = append(c.msgs.owed[1], 1<<20) },
 		"sends at rest": func(c *cluster) { c.net.Drop = dropOnce() },
 	} {
-		c := newCluster(p, nil)
-		for _, n := range c.members {
-			c.start(n)
-		}
-		c.rest()
-		if c.failed != "" {
-			t.Fatal(c.failed)
-		}
+		c := atRest(t, head)
 		spoil(c)
 		if name == "sends at rest" {
 			c.quiet()
@@ -225,6 +216,97 @@ func TestBroken(t *testing.T) {
 		if !strings.Contains(c.failed, name) {
 			t.Errorf("%s: not noticed, but: %q", name, c.failed)
 		}
+	}
+}
+
+// atRest is a cluster of two that has come to rest.
+func atRest(t *testing.T, head string) *cluster {
+	t.Helper()
+	p, err := Parse(head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newCluster(p, nil)
+	for _, n := range c.members {
+		c.start(n)
+	}
+	if c.rest(); c.failed != "" {
+		t.Fatal(c.failed)
+	}
+	return c
+}
+
+// TestTakeoverTimes: b takes what a owned before the dead time where the
+// evidence allows it, and not before the dead time where it does not.
+func TestTakeoverTimes(t *testing.T) {
+	const ka, dead = 100 * time.Millisecond, time.Second
+	for _, test := range []struct {
+		kind        Kind
+		hosts, ends bool
+		early       bool
+	}{
+		{Die, false, false, false},
+		{Die, true, false, true},
+		{Freeze, true, false, true},
+		{Freeze, false, true, false},
+		{Crash, true, true, true},
+		{Crash, true, false, false},
+		{Crash, false, true, false},
+		{Stall, true, true, false},
+		{Hang, true, true, false},
+	} {
+		for phase := range 7 {
+			c := atRest(t, fmt.Sprintf("nodes=2 keepalive=%v deadtime=%v hosts=%v ends=%v", ka, dead, test.hosts, test.ends))
+			c.run(time.Duration(phase) * ka / 7)
+			begin := c.now()
+			c.do(Step{Kind: test.kind, For: 10 * dead})
+			for !c.dirs[1].serves(0, c.now()) && c.failed == "" && c.now()-begin < 5*dead {
+				c.run(100 * time.Microsecond)
+			}
+			took := c.now() - begin
+			least, most := dead-ka, dead+4*time.Millisecond
+			switch {
+			case test.kind == Hang: // beats go on for a dead time
+				least, most = 2*dead-2*ka, 2*dead+ka
+			case test.early:
+				least, most = ka/8, 2*ka
+			}
+			if c.failed != "" || took < least || took > most {
+				t.Errorf("%v, hosts %v, ends %v: taken over after %v, want %v to %v; %s",
+					test.kind, test.hosts, test.ends, took, least, most, c.failed)
+			}
+		}
+	}
+}
+
+// TestFalseEvidence: a director that promises what its data plane does not
+// keep, and a machine that says nothing though it runs, would be found.
+func TestFalseEvidence(t *testing.T) {
+	for name, spoil := range map[string]func(*cluster){
+		"b declares a dead early, whose machine runs, and which did not promise": func(c *cluster) {
+			c.net.SetEnds("a", true)
+			c.run(c.plan.Keepalive)
+			c.do(Step{Kind: Crash, For: time.Second})
+		},
+		"b declares a dead early, which runs": func(c *cluster) {
+			c.net.Freeze("a")
+			c.do(Step{Kind: Stall, For: time.Second})
+		},
+	} {
+		c := atRest(t, "nodes=2 hosts=true")
+		spoil(c)
+		c.run(time.Second)
+		if !strings.Contains(c.failed, name) {
+			t.Errorf("%s: not noticed, but: %q", name, c.failed)
+		}
+	}
+	c := atRest(t, "nodes=2 hosts=true ends=true")
+	a := c.dirs[0]
+	c.do(Step{Kind: Crash, For: time.Second})
+	a.plane.until = c.now() + time.Second // the hook did not work
+	c.run(time.Second)
+	if want := "b declares a dead, whose last beat"; !strings.Contains(c.failed, want) {
+		t.Errorf("%s: not noticed, but: %q", want, c.failed)
 	}
 }
 
