@@ -64,8 +64,8 @@ func (m *Machine) peerResource(msg wire.Message) error {
 		m.otherHeld = r.held
 		m.contested |= m.active & r.held
 		m.regain()
-	} else if m.peerSystole {
-		return nil // its full reports say it better, and in order
+	} else if m.peerSystole || !r.after(m.lastReport) {
+		return nil // a full report says it better, and in order
 	} else if r.held == None {
 		m.otherHeld = None
 	} else {

@@ -109,6 +109,37 @@ func TestOrderOfOutputs(t *testing.T) {
 	}
 }
 
+// A report that adds to the one before says nothing if a newer full one has
+// come: what it added may be gone.
+func TestLateAddition(t *testing.T) {
+	now := time.Unix(1, 0)
+	m := New(Config{Node: "node1", Peer: "node2"})
+	m.Step(now, Peer{Alive: true})
+	m.Step(now, Joined{})
+	for _, test := range []struct {
+		seq, held string
+		full      bool
+		want      Class
+	}{
+		{"1", "none", true, None},
+		{"2", "local", false, Local},
+		{"5", "none", true, None},
+		{"4", "local", false, None}, // sent before, came late
+		{"3", "all", true, None},
+		{"6", "local", false, Local},
+	} {
+		msg := wire.New("resource", "rsc_hold", test.held, "hg", "1", "seq", test.seq)
+		if test.full {
+			msg.Set("rtype", "full")
+			msg.Set("isstable", "1")
+		}
+		m.Step(now, Message{Msg: msg})
+		if got := m.View().OtherHeld; got != test.want {
+			t.Errorf("after number %s: the peer holds %v, want %v", test.seq, got, test.want)
+		}
+	}
+}
+
 // step feeds whatever comes and checks what must hold after any input.
 func stepAnyhow(t interface{ Fatalf(string, ...any) }, m *Machine, now time.Time, in Input) (ops []Done) {
 	for _, out := range m.Step(now, in) {
