@@ -40,6 +40,7 @@ type Core struct {
 	lastID  int              // the highest id of a peer
 
 	lastCall  time.Time
+	deadline  time.Time // what Deadline has found since lastCall; else zero
 	lastBeat  time.Time // our last status message
 	nextBeat  time.Time // on the schedule start + n x keepalive
 	graceEnds time.Time // zero once the real dead time is announced
@@ -267,6 +268,6 @@ func (c *Core) enter(now time.Time) time.Time {
 		}
 		c.event(Stalled{For: late, Dead: now.Sub(c.lastBeat) > c.ownDeadtime()})
 	}
-	c.lastCall = now
+	c.lastCall, c.deadline = now, time.Time{}
 	return now
 }

@@ -66,6 +66,13 @@ func (c *Core) Tick(now time.Time) {
 
 // Deadline is when Tick is to be called next; it may be past.
 func (c *Core) Deadline() time.Time {
+	if c.deadline.IsZero() {
+		c.deadline = c.earliestDeadline()
+	}
+	return c.deadline
+}
+
+func (c *Core) earliestDeadline() time.Time {
 	at := c.nextBeat
 	earlier := func(t time.Time) {
 		if t.Before(at) {
