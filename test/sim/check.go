@@ -195,6 +195,11 @@ func (c *cluster) bound(s Step) time.Duration {
 	// A daemon that is back sooner than that has let go of everything. The peer
 	// takes it when both have heard each other's beats and words.
 	rejoin := p.Keepalive + 8*c.most() + 3*maxOperation
+	if p.Jumble > 0 {
+		// What overtakes the answer to reqnodes hides it, as numbers count from
+		// the first that comes: it is asked for again.
+		rejoin += min(time.Second, 2*p.Keepalive)
+	}
 	if s.For < patience && (s.Kind == Die || s.Kind == Crash) {
 		return max(takeover, s.For+rejoin)
 	}
@@ -209,8 +214,14 @@ func (c *cluster) bound(s Step) time.Duration {
 	case Stall, Hang:
 		return late - term
 	case Part, Cut:
-		// Both serve, until one lets go; but clients may have to be told who
-		// stays.
+		// Both serve, until one lets go on hearing that the other is the later
+		// owner, and as a rule that one announced itself last. But who hears at
+		// the moment at which he takes over himself, that is when the heal and
+		// the dead time coincide, has said that he let go, which made the other
+		// announce itself again, and is the later owner all the same. Clients
+		// lose what they send until that one hears that the other has let go in
+		// turn, and announces itself again (promise 3 of package takeover): an
+		// exchange of messages.
 		return 4*c.most() + 2*maxOperation
 	case Clock:
 		return 0
@@ -270,18 +281,18 @@ func (c *cluster) declaredDead(at, who *member, e hb.NodeChanged) {
 	now := c.now()
 	sent, came := c.net.BeatArrived(who.name, at.name)
 	c.stats.Deaths++
+	// In state init no status was accepted: some other packet began the count, and
+	// may have overtaken a beat, which then says nothing.
 	if e.Early {
 		c.earlyDeath(at, who, e)
 	}
-	// Before the first status any packet began the count, and may have overtaken
-	// an older beat, which then says nothing.
 	if came > 0 && now-came < c.plan.Deadtime && !e.Early && e.From != hb.Init && !c.justWoken(at) {
 		c.fail("%s declares %s dead %v after a beat of it came: %s", at.name, who.name, now-came, e.Why)
 	}
 	if at.d == nil || who.d == nil {
 		return
 	}
-	unheard := c.net.BeatSent(who.name) > sent
+	unheard := c.net.BeatSent(who.name) > sent || e.From == hb.Init
 	if unheard {
 		c.checks.excused = now
 	}
