@@ -178,7 +178,8 @@
 //     process lives (its interface was removed) looks like an end of the daemon,
 //     if no other medium carries an answer within half a window.
 //   - Losses that are not independent: a network that drops everything for a
-//     keepalive and a half is a partition for as long.
+//     keepalive and a half is a partition for as long. So is one that suddenly
+//     holds everything up for longer than a window.
 //   - Echo requests that A's machine begins to drop right before A hangs: it
 //     takes ten beats, or a second, and three questions to find that out.
 //
