@@ -14,6 +14,11 @@ func (m *Machine) peer(p Peer) {
 	}
 	m.peerJoining = p.Joining
 	if m.peerAlive && !p.Returned && !p.Restarted {
+		// Its status is known, so from now on we notice if a message of it is
+		// lost; an answer that was lost before is not sent again.
+		if !m.greeted && (m.state == stateStarting || m.state == stateReceived) {
+			m.hello()
+		}
 		return
 	}
 	wasDead := !m.peerAlive

@@ -140,6 +140,39 @@ func TestLateAddition(t *testing.T) {
 	}
 }
 
+// An answer may be lost without notice until the peer's first status has come:
+// with that we ask again, until we are answered.
+func TestHelloAgain(t *testing.T) {
+	now := time.Unix(1, 0)
+	m := New(Config{Node: "node1", Peer: "node2"})
+	hello := func(in Input) (n string) {
+		t.Helper()
+		for _, out := range m.Step(now, in) {
+			if s, ok := out.(Send); ok && s.Msg.Type() == typeSystole {
+				if info, _ := s.Msg.Get("info"); info == infoHello {
+					n, _ = s.Msg.Get("n")
+				}
+			}
+		}
+		return n
+	}
+	if n := hello(Peer{Alive: true}); n != "" {
+		t.Errorf("greets before it has joined")
+	}
+	first := hello(Joined{})
+	second := hello(Peer{Alive: true, Why: "it says so"})
+	if first == "" || second == "" || first == second {
+		t.Fatalf("greets with %q and, with the first status, with %q", first, second)
+	}
+	m.Step(now, Message{Msg: wire.New(typeSystole, "info", infoHold, "rsc_hold", "local", "epoch", "1/0", "isstable", "1", "re", second)})
+	if v := m.View(); v.State != "stable" || v.Held != Local {
+		t.Errorf("answered: %+v", v)
+	}
+	if n := hello(Peer{Alive: true, Why: "it says so"}); n != "" {
+		t.Errorf("greets again though it was answered")
+	}
+}
+
 // step feeds whatever comes and checks what must hold after any input.
 func stepAnyhow(t interface{ Fatalf(string, ...any) }, m *Machine, now time.Time, in Input) (ops []Done) {
 	for _, out := range m.Step(now, in) {
