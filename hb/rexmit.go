@@ -57,7 +57,10 @@ func (p *peer) uuidOrNil() []byte {
 	return nil
 }
 
-// retransmit answers NS_rexmit (section 6.3).
+// retransmit answers NS_rexmit (section 6.3). The original ignores requests for
+// what the asker has acknowledged. But acknowledgements name no generation: one
+// for our life before, from a node that has not heard of our restart yet, would
+// let it ask in vain for ever.
 func (c *Core) retransmit(now time.Time, p *peer, in *incoming) {
 	first, ok1 := in.GetUint("firstseq", 10)
 	last, ok2 := in.GetUint("lastseq", 10)
@@ -70,8 +73,6 @@ func (c *Core) retransmit(now time.Time, p *peer, in *incoming) {
 		c.report(now, reportRexmit, p.id, Warn, "node %s asks for message %d, our newest is %d", p.name, last, c.history.newest)
 		last = c.history.newest
 	}
-	// What it has acknowledged it has: the request is old.
-	first = max(first, p.acked+1)
 	for budget := rexmitBurst; first <= last && budget > 0; first++ {
 		if first < c.history.oldest() {
 			c.counters.Naks++

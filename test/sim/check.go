@@ -249,6 +249,17 @@ func (c *cluster) soon(s Step) time.Duration {
 	return 0
 }
 
+// suspected: experience may have become worse since the failure, by a calm probe
+// whose time was over.
+func (c *cluster) suspected(at *member, e hb.Suspected) {
+	k := &c.checks
+	if k.alone && k.soon > 0 && at.index == 1-k.solo.A && e.Node == nodeName(k.solo.A) {
+		if k.soon = max(k.soon, c.soon(k.solo)); c.soon(k.solo) == 0 {
+			k.soon = 0
+		}
+	}
+}
+
 // earlyDeath checks the evidence: a node that is held for dead before its dead
 // time is gone, or stands still with its machine, or has promised that its data
 // plane ends with it; if not, packets were lost or slow just before.

@@ -150,6 +150,8 @@ func (c *cluster) event(name string, e hb.Event) {
 		c.lost(n, e)
 	case hb.NodeChanged:
 		c.nodeChanged(n, e)
+	case hb.Suspected:
+		c.suspected(n, e)
 	case hb.Report:
 		if e.Level == hb.Error && c.calm() {
 			c.fail("%s reports an error: %s", name, e.Text)
