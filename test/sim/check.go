@@ -194,12 +194,9 @@ func (c *cluster) bound(s Step) time.Duration {
 	term := p.Deadtime - min(p.Deadtime/10, 500*time.Millisecond)
 	// A daemon that is back sooner than that has let go of everything. The peer
 	// takes it when both have heard each other's beats and words.
-	rejoin := p.Keepalive + 8*c.most() + 3*maxOperation
-	if p.Jumble > 0 {
-		// What overtakes the answer to reqnodes hides it, as numbers count from
-		// the first that comes: it is asked for again.
-		rejoin += min(time.Second, 2*p.Keepalive)
-	}
+	// What overtakes the answer to reqnodes hides it, as numbers count from the
+	// first that comes: it is asked for again after two keepalives.
+	rejoin := p.Keepalive + min(time.Second, 2*p.Keepalive) + 8*c.most() + 3*maxOperation
 	if s.For < patience && (s.Kind == Die || s.Kind == Crash) {
 		return max(takeover, s.For+rejoin)
 	}

@@ -49,7 +49,7 @@
 //     time, but a beat that is late and a look: a keepalive and a half, where
 //     experience says that little is lost, and after a kill that ends the lease
 //     a keepalive and three eighths. Or, if the daemon is back sooner, the time
-//     it was away and one keepalive. Plus the way of a packet and the system
+//     it was away and three keepalives. Plus the way of a packet and the system
 //     calls of a takeover. In a planned hand-over, a stop or a failback between
 //     directors at rest: nothing at all.
 //  4. A node is declared dead before its dead time only with true evidence: it is
