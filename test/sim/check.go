@@ -274,7 +274,7 @@ func (c *cluster) earlyDeath(at, who *member, e hb.NodeChanged) {
 		if reached && who.running {
 			c.stats.Mistaken++
 		}
-	case !reached || now-who.changed <= c.plan.Keepalive: // or it is back since the last question
+	case !reached || now-who.changed <= c.plan.Deadtime: // or it is back since the last question
 	case who.running:
 		c.fail("%s declares %s dead early, which runs: %s", at.name, who.name, e.Why)
 	case who.d == nil || !c.plan.Ends:
@@ -306,8 +306,8 @@ func (c *cluster) declaredDead(at, who *member, e hb.NodeChanged) {
 	}
 	if d := who.d; d.serves(0, now) || d.serves(1, now) {
 		c.stats.FalseDeaths++
-		lossy := e.Early && now-c.trouble <= c.plan.Deadtime
-		if !unheard && !lossy && d.plane.until != unlimited && !c.justWoken(at) {
+		mistaken := e.Early && now-max(c.trouble, who.changed) <= c.plan.Deadtime
+		if !unheard && !mistaken && d.plane.until != unlimited && !c.justWoken(at) {
 			c.fail("%s declares %s dead, whose last beat of %v ago came, but whose lease lasts for %v yet",
 				at.name, who.name, now-sent, d.plane.until-now)
 		}

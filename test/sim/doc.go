@@ -53,8 +53,8 @@
 //     calls of a takeover. In a planned hand-over, a stop or a failback between
 //     directors at rest: nothing at all.
 //  4. A node is declared dead before its dead time only with true evidence: it is
-//     gone, or frozen, or cut off, or has ended as it promised; or packets were
-//     lost or slow less than a dead time ago. Else a director whose beats arrive
+//     gone, or frozen, or cut off, or has ended as it promised; or it was so, or
+//     packets were lost or slow, less than a dead time ago, when it was asked. Else a director whose beats arrive
 //     is not declared dead before its dead time. When it is, its lease has ended.
 //  5. A message that was submitted when its receiver knew its sender arrives
 //     exactly once, or is reported as lost, never both, nor after one of a later
