@@ -101,7 +101,8 @@ func (c *cluster) lost(at *member, e hb.Lost) {
 	m := &c.msgs
 	from := c.byName[e.Node]
 	k := at.index*m.nodes + from.index
-	if e.Last-e.First < 1<<16 && m.got[k].gen == m.known[k] {
+	// While no life is known, it is of one that is over.
+	if e.Last-e.First < 1<<16 && m.known[k] != 0 && m.got[k].gen == m.known[k] {
 		for seq := e.First; seq <= e.Last; seq++ {
 			if !m.got[k].take(m.got[k].gen, seq) {
 				c.fail("%s reports message %d of %s lost, but had it", at.name, seq, from.name)
