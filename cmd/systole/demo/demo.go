@@ -22,10 +22,9 @@ var (
 
 // Options say how the demo runs.
 type Options struct {
-	JSON    bool // one document at the end in place of the text
-	Keep    bool // leave the lab up at the end, until ctx ends
-	Pause   bool // wait for a line on In between steps
-	Measure int  // in place of the steps: that many runs of each failover
+	JSON  bool // one document at the end in place of the text
+	Keep  bool // leave the lab up at the end, until ctx ends
+	Pause bool // wait for a line on In between steps
 
 	In       io.Reader
 	Out, Err io.Writer
@@ -83,12 +82,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	defer func() { err = errors.Join(err, d.close()) }()
 
 	r := Report{Lab: d.description()}
-	var ran error
-	if o.Measure > 0 {
-		r.Measured, ran = d.measure(ctx, o.Measure, p)
-	} else {
-		ran = d.walk(ctx, p, &r)
-	}
+	ran := d.walk(ctx, p, &r)
 	r.Took = millis(time.Since(begin))
 	r.OK = ran == nil
 	switch {

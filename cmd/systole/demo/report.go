@@ -10,12 +10,11 @@ import (
 
 // Report is what the demo saw; the form of `systole demo --json`.
 type Report struct {
-	OK       bool      `json:"ok"`
-	Took     float64   `json:"took_ms"`
-	Error    string    `json:"error,omitempty"`
-	Lab      Lab       `json:"lab"`
-	Steps    []Step    `json:"steps,omitempty"`
-	Measured []Measure `json:"measured,omitempty"`
+	OK    bool    `json:"ok"`
+	Took  float64 `json:"took_ms"`
+	Error string  `json:"error,omitempty"`
+	Lab   Lab     `json:"lab"`
+	Steps []Step  `json:"steps,omitempty"`
 }
 
 // Lab describes the network.

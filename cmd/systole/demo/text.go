@@ -107,38 +107,12 @@ func (p *printer) ask() {
 	p.printf("%s", p.paint(grey, "     -- press Enter for the next step --\n"))
 }
 
-// doing shows what is being measured.
-func (p *printer) doing(format string, args ...any) {
-	if p.progress {
-		p.printf("\r\x1b[K%s", p.paint(grey, fmt.Sprintf(format, args...)))
-	}
-}
-
 func (p *printer) closing(r Report) {
-	if len(r.Measured) > 0 {
-		if p.progress {
-			p.printf("\r\x1b[K")
-		}
-		p.table(r.Measured)
-	}
 	verdict, code := "every step held", green
-	if len(r.Steps) == 0 {
-		verdict = "measured"
-	}
 	if !r.OK {
 		verdict, code = r.Error, red
 	}
 	p.printf("\n%s, %s s in all\n", p.paint(code, verdict), seconds(r.Took))
-}
-
-// table prints the failover figures.
-func (p *printer) table(ms []Measure) {
-	p.printf("%-12s %5s  %21s  %21s  %9s  %9s  %10s\n", "", "", "client's gap, ms", "probe's own stall, ms", "questions", "requests", "ticks with")
-	p.printf("%-12s %5s  %10s %10s  %10s %10s  %9s  %9s  %10s\n", "event", "runs", "median", "worst", "median", "worst", "lost", "lost", "two owners")
-	for _, m := range ms {
-		p.printf("%-12s %5d  %10.1f %10.1f  %10.1f %10.1f  %9d  %9s  %10d\n", m.Event, m.Runs,
-			m.Gap.Median, m.Gap.Worst, m.Stall.Median, m.Stall.Worst, m.Lost, m.requests(), m.TwoOwners)
-	}
 }
 
 // seconds prints milliseconds for people.

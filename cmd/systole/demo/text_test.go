@@ -26,15 +26,10 @@ func sample() Report {
 	bad.figure("gap", 481*time.Millisecond)
 	bad.require(true, "not said")
 	bad.require(false, "gap %s, want at most %s", short(481*time.Millisecond), short(gapLimit))
-	lost := 0
 	return Report{
 		Took: 3352.4, Error: "the demo did not go as it should: 1 of 12 steps did not hold",
 		Lab:   (*demo)(nil).description(),
 		Steps: []Step{good, bad},
-		Measured: []Measure{
-			{Event: "kill -9", Runs: 3, Gap: spread([]time.Duration{30e6, 50e6, 31e6}), Stall: spread([]time.Duration{1e6, 2e6, 3e6}), Lost: 93, Ticks: 300},
-			{Event: "standby", Runs: 2, Gap: spread([]time.Duration{4e6, 5e6}), Failed: &lost, TwoOwners: 1},
-		},
 	}
 }
 
