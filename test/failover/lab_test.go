@@ -104,7 +104,7 @@ func (l *lab) probe() *probe.UDP {
 	l.Helper()
 	u, err := probe.StartUDP(probe.UDPConfig{Host: l.client, Target: netip.AddrPortFrom(vip, 53), Name: domain})
 	l.must(err)
-	l.served(u, time.Now(), 20*time.Second)
+	l.served(u, time.Now(), patience)
 	return u
 }
 
