@@ -227,7 +227,41 @@ var bad = []struct {
 		"5:18: nodes: node1 is named twice: each director has its own name",
 	}},
 	{"three nodes", []string{"[node1, node2]", "[node1, node2, node3]", "node2: 192.0.2.2}", "node2: 192.0.2.2, node3: 192.0.2.3}"}, []string{
-		"5:25: nodes: three or more directors are not there yet: name one or two",
+		"5:25: nodes: there are one or two directors: a third node that is to vote goes under witnesses",
+	}},
+	{"witnesses that are none", []string{"  media:", "  witnesses: [node1, W, node3, node3, 7x!]\n  media:"}, []string{
+		"6:15: witnesses: node1 is a director, and votes anyway: name it in one place",
+		`6:22: witnesses: "W": node names are lower case, write "w"`,
+		"6:32: witnesses: node3 is named twice: each witness has its own name",
+		`6:39: witnesses: "7x!" is not a node name: want letters, digits and . _ -`,
+	}},
+	{"witnesses that are no list", []string{"  media:", "  witnesses: node3\n  media:"}, []string{
+		`6:14: witnesses: want a list, found "node3": begin each entry with "- "`,
+	}},
+	{"witnesses without a value", []string{"  media:", "  witnesses:\n  media:"}, []string{
+		"6:3: witnesses has no value: give it one, or remove the key",
+	}},
+	{"too many witnesses", []string{"  media:", "  witnesses: [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]\n  media:", ucastMedium, "{type: bcast, interface: eth0}"}, []string{
+		"6:57: witnesses: more than 14: name fewer; sixteen nodes are the most",
+	}},
+	{"a witness without an address", []string{"  media:", "  witnesses: [node3]\n  media:"}, []string{
+		"10:7: node3 is missing in peers: write the address of every node on this path, such as node3: 192.0.2.1",
+	}},
+	{"a witness on the LAN of the real servers", []string{"  media:", "  witnesses: [node3]\n  addresses: {node1: 192.0.2.1, node2: 192.0.2.2, node3: 192.0.2.3}\n  media:", ucastMedium, "{type: bcast, interface: eth0}"}, []string{
+		"7:51: addresses: node3 is a witness and forwards nothing: remove it here",
+	}},
+	{"a witness as owner", []string{"  media:", "  witnesses: [node3]\n  media:", "node2: 192.0.2.2}", "node2: 192.0.2.2, node3: 192.0.2.3}", "preferred: node1", "preferred: node3", "192.0.2.101,", "192.0.2.3,", "192.0.2.101:80", "192.0.2.3:80"}, []string{
+		`13:16: preferred: "node3" is not among cluster.nodes (node1, node2)`,
+		"15:19: address: 192.0.2.3 is the own address of node3: a VIP must be free to move",
+	}},
+	{"a witness as ping node", []string{"  media:", "  witnesses: [node3]\n  ping: [{name: node3, hosts: [192.0.2.9]}]\n  media:", ucastMedium, "{type: bcast, interface: eth0}"}, []string{
+		"7:10: ping: node3 is a node: a ping node has its own name",
+	}},
+	{"names beside witnesses", []string{"node: node1", "node: node9", "  media:", "  witnesses: [node3]\n  quorum: {kind: tie_breaker, tie_breaker: node8, weights: {node7: 2}}\n  media:", "node2: 192.0.2.2}", "node2: 192.0.2.2, node3: 192.0.2.3, node6: 192.0.2.6}"}, []string{
+		`1:7: node: "node9" is not among cluster.nodes and witnesses (node1, node2, node3): use one of these`,
+		`7:44: tie_breaker: "node8" is neither among nodes and witnesses (node1, node2, node3) nor a ping node`,
+		`7:61: weights: "node7" is not among nodes and witnesses (node1, node2, node3)`,
+		`11:69: peers: "node6" is not among nodes and witnesses (node1, node2, node3)`,
 	}},
 	{"own node unknown", []string{"node: node1", "node: node3"}, []string{
 		`1:7: node: "node3" is not among cluster.nodes (node1, node2): use one of these`,

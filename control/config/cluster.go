@@ -13,14 +13,16 @@ import (
 // facts are what one section needs to know of another to check itself. A part
 // that has errors is not complete, and what it may lack is not reported again.
 type facts struct {
-	nodes     []string
-	nodesGood bool
-	directors map[netip.Addr]string // address -> node
+	nodes     []string              // the directors
+	members   []string              // they and the witnesses
+	nodesGood bool                  // and so are the witnesses
+	owners    map[netip.Addr]string // a member's own address -> its name
 	vips      map[netip.Addr]string // VIP -> group
 	vipsGood  bool
 }
 
-func (f *facts) nodeList() string { return strings.Join(f.nodes, ", ") }
+func (f *facts) nodeList() string   { return strings.Join(f.nodes, ", ") }
+func (f *facts) memberList() string { return strings.Join(f.members, ", ") }
 
 // config reads the whole document. The sections are read in the order in which
 // they need each other, whatever their order in the file.
@@ -68,6 +70,7 @@ func (d *decoder) cluster(m *mapping, f *facts) Cluster {
 	}
 	d.nodeNames(m, f)
 	c.Nodes = f.nodes
+	c.Witnesses = d.witnesses(m, f)
 	c.Media = d.media(m, f)
 	c.Addresses = d.addresses(m, f)
 	d.membership(m, &c, f)
@@ -130,7 +133,7 @@ func (d *decoder) nodeNames(m *mapping, f *facts) {
 			d.errorf(name.at, "nodes: %s is named twice: each director has its own name", name.val)
 			f.nodesGood = false
 		case i == 2:
-			d.errorf(name.at, "nodes: three or more directors are not there yet: name one or two")
+			d.errorf(name.at, "nodes: there are one or two directors: a third node that is to vote goes under witnesses")
 			f.nodes = append(f.nodes, name.val)
 		default:
 			f.nodes = append(f.nodes, name.val)
@@ -163,12 +166,12 @@ func (d *decoder) ownName(m *mapping, override string) func(*facts) string {
 			}
 			name, whose = strings.ToLower(host), "this host's name"
 		}
-		if !slices.Contains(f.nodes, name) {
+		if !slices.Contains(f.members, name) {
 			hint := ": use one of these"
 			if override == "" && !written.set {
 				hint = ": write node: NAME, or name it on the command line"
 			}
-			d.errorf(at, "%s: %q is not among cluster.nodes (%s)%s", whose, name, f.nodeList(), hint)
+			d.errorf(at, "%s: %q is not among cluster.nodes%s (%s)%s", whose, name, f.orWitnesses(), f.memberList(), hint)
 		}
 		return name
 	}

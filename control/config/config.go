@@ -13,7 +13,7 @@ import (
 type Config struct {
 	File string // where it was read from, for messages; not a key
 
-	Node    string // this director's own name; default: the host name in lower case
+	Node    string // our own name, a director's or a witness's; default: the host name in lower case
 	Cluster Cluster
 	Groups  []Group
 	// Services in the order of the file.
@@ -39,13 +39,14 @@ type Cluster struct {
 	StateDir     string        // uuid and generation files; default /var/lib/systole
 	Realtime     bool          // SCHED_FIFO and locked memory for the daemon; default false
 	Nodes        []string      // one or two names, lower case, in order
-	Media        []Medium      // at least one if there are two nodes
+	Witnesses    []string      // members that vote and own nothing, at most 14, none of Nodes; see Members
+	Media        []Medium      // at least one if there are two members
 	Autojoin     string        // who may join without being in Nodes: "none", "other", "any"; default none
 	Ping         []Ping
 	DeadPing     time.Duration // silence after which a ping node is dead; key: deadping; default deadtime
 	Quorum       Quorum
 	// Addresses are the directors' own on the LAN of the real servers, by node
-	// name, every node's; nil: those of a ucast medium on the data plane's
+	// name, each of Nodes; nil: those of a ucast medium on the data plane's
 	// interface. See Config.DirectorAddr.
 	Addresses map[string]netip.Addr
 }
@@ -58,7 +59,7 @@ type Medium struct {
 	Interface string
 	Port      uint16 // UDP; default 694
 	// ucast
-	Peers map[string]netip.Addr // node name -> its address on this medium, all of one family; every node, ourselves too
+	Peers map[string]netip.Addr // node name -> its address on this medium, all of one family; every member, ourselves too
 	// mcast
 	Group netip.Addr // IPv4 or IPv6; default 225.0.0.1
 	TTL   int        // 1 to 255; default 1

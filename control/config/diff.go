@@ -26,6 +26,7 @@ var fixed = []struct {
 	{"cluster.realtime", func(c *Config) any { return c.Cluster.Realtime }},
 	{"cluster.partition", func(c *Config) any { return c.Cluster.Partition }},
 	{"cluster.nodes", func(c *Config) any { return c.Cluster.Nodes }},
+	{"cluster.witnesses", func(c *Config) any { return strings.Join(c.Cluster.Witnesses, ", ") }},
 	{"cluster.media", func(c *Config) any { return c.Cluster.Media }},
 	{"cluster.autojoin", func(c *Config) any { return c.Cluster.Autojoin }},
 	{"cluster.ping", func(c *Config) any { return c.Cluster.Ping }},

@@ -39,6 +39,9 @@ func TestDiffAndLiveChange(t *testing.T) {
 			[]string{"dataplane.interface: eth0 -> eth1 (needs a restart)", "dataplane.mode: auto -> native (needs a restart)",
 				"dataplane.pin: /sys/fs/bpf/systole -> /p (needs a restart)", "dataplane.flows: 1048576 -> 2048 (needs a restart)",
 				"metrics.listen: none -> :9101 (needs a restart)", "control.socket: /run/systole/systole.sock -> /c (needs a restart)"}},
+		{"a witness", []string{"  media:", "  witnesses: [node3]\n  media:", "node2: 192.0.2.2}", "node2: 192.0.2.2, node3: 192.0.2.3}"},
+			[]string{"cluster.witnesses", "cluster.media"},
+			[]string{"cluster.witnesses: none -> node3 (needs a restart)", "cluster.media changed (needs a restart)"}},
 		{"failback", []string{"  deadtime", "  auto_failback: false\n  deadtime"}, nil, []string{"cluster.auto_failback: on -> off"}},
 		{"legacy", []string{"  deadtime", "  auto_failback: legacy\n  deadtime", "    preferred: node1", "    preferred: node1\n    haresources: IPaddr2::192.0.2.101/24/eth0"}, nil,
 			[]string{"cluster.auto_failback: on -> legacy", "group web: haresources none -> IPaddr2::192.0.2.101/24/eth0"}},
@@ -71,7 +74,7 @@ func TestDiffAndLiveChange(t *testing.T) {
 // A field that is neither fixed nor compared would be reloaded without a word.
 func TestDiffKnowsEveryField(t *testing.T) {
 	known := map[reflect.Type]int{ // fields that Diff deals with; Config's File is left out
-		reflect.TypeFor[Config](): 8, reflect.TypeFor[Cluster](): 19, reflect.TypeFor[Group](): 4, reflect.TypeFor[VIP](): 3,
+		reflect.TypeFor[Config](): 8, reflect.TypeFor[Cluster](): 20, reflect.TypeFor[Group](): 4, reflect.TypeFor[VIP](): 3,
 		reflect.TypeFor[Service](): 8, reflect.TypeFor[Server](): 3, reflect.TypeFor[DataPlane](): 4,
 		reflect.TypeFor[Metrics](): 1, reflect.TypeFor[Control](): 1,
 	}

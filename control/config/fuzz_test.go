@@ -43,7 +43,11 @@ func write(c *Config) string {
 	for i, n := range cl.Nodes {
 		nodes[i] = q(n)
 	}
-	p("  nodes: [%s],\n  media: [", strings.Join(nodes, ", "))
+	witnesses := ""
+	if len(cl.Witnesses) > 0 {
+		witnesses = `  witnesses: ["` + strings.Join(cl.Witnesses, `", "`) + "\"],\n"
+	}
+	p("  nodes: [%s],\n%s  media: [", strings.Join(nodes, ", "), witnesses)
 	for _, m := range cl.Media {
 		var peers []string
 		for n, a := range m.Peers {
@@ -207,6 +211,7 @@ func genConfig(t *rapid.T) *Config {
 		Suspicion: rapid.Bool().Draw(t, "suspicion"), AutoFailback: rapid.Bool().Draw(t, "failback"), Partition: AtLeastOne, Authkeys: path.Draw(t, "keys"), StateDir: path.Draw(t, "state"), Realtime: rapid.Bool().Draw(t, "realtime"),
 		Nodes: rapid.SampledFrom([][]string{{"node1"}, {"node1", "b-2"}, {"10", "node1"}}).Draw(t, "nodes"),
 	}
+	cl.Witnesses = rapid.SampledFrom([][]string{nil, {"w"}, {"w", "2", "x.y"}}).Draw(t, "witnesses")
 	cl.Legacy = cl.AutoFailback && rapid.Bool().Draw(t, "legacy")
 	for i := range rapid.IntRange(1, 2).Draw(t, "media") {
 		m := Medium{Type: rapid.SampledFrom([]string{"ucast", "bcast", "mcast", "serial"}).Draw(t, "medium")}
@@ -224,7 +229,7 @@ func genConfig(t *rapid.T) *Config {
 		if m.Type == "ucast" {
 			m.Peers = map[string]netip.Addr{}
 			v6 := rapid.Bool().Draw(t, "ucast6")
-			for j, n := range cl.Nodes {
+			for j, n := range cl.Members() {
 				m.Peers[n] = addr(strconv.Itoa(100+i), j)
 				if v6 {
 					m.Peers[n] = netip.MustParseAddr(fmt.Sprintf("2001:db8::%d:%d", i+1, j+1))
@@ -257,7 +262,7 @@ func genConfig(t *rapid.T) *Config {
 			cl.Addresses[n] = addr("110", j)
 		}
 	}
-	c := &Config{File: "f", Node: "node1", Cluster: cl,
+	c := &Config{File: "f", Node: rapid.SampledFrom(cl.Members()).Draw(t, "node"), Cluster: cl,
 		DataPlane: DataPlane{Interface: iface.Draw(t, "nic"), Mode: rapid.SampledFrom([]string{"auto", "native", "generic", "ipvs"}).Draw(t, "mode"),
 			Pin: path.Draw(t, "pin"), Flows: 1 << rapid.IntRange(10, 24).Draw(t, "flows")},
 		Metrics: Metrics{Listen: rapid.SampledFrom([]string{"", ":9101", "[::1]:1", "localhost:65535"}).Draw(t, "listen")},

@@ -33,10 +33,10 @@ var bauds = []int{9600, 19200, 38400, 57600, 115200, 230400, 460800}
 
 func (d *decoder) media(m *mapping, f *facts) []Medium {
 	l := m.list("media")
-	if f.nodesGood && len(f.nodes) > 1 && !l.bad && len(l.items) == 0 {
+	if f.nodesGood && len(f.members) > 1 && !l.bad && len(l.items) == 0 {
 		m.missing("media", "at least one path between the directors, such as - {type: ucast, interface: eth0, peers: {...}}")
 	}
-	f.directors = make(map[netip.Addr]string)
+	f.owners = make(map[netip.Addr]string)
 	seen := make(map[string]int) // what two paths cannot share -> line
 	var media []Medium
 	for _, n := range l.items {
@@ -103,7 +103,7 @@ func (d *decoder) onlyOnce(seen map[string]int, what string, at pos, other strin
 	seen[what] = at.line
 }
 
-// peers are the directors' addresses on one path.
+// peers are the members' addresses on one path.
 func (d *decoder) peers(m *mapping, f *facts) map[string]netip.Addr {
 	if m.bad {
 		return nil
@@ -114,7 +114,7 @@ func (d *decoder) peers(m *mapping, f *facts) map[string]netip.Addr {
 		return nil
 	}
 	p := m.sub("peers")
-	addrs := d.nodeAddresses(p, "on this path", peerAddress, f)
+	addrs := d.nodeAddresses(p, "on this path", peerAddress, f.members, f)
 	families := make(map[bool]string)
 	for _, n := range slices.Sorted(maps.Keys(addrs)) {
 		if a := addrs[n]; a.IsValid() {
@@ -155,12 +155,12 @@ func (d *decoder) addresses(m *mapping, f *facts) map[string]netip.Addr {
 		d.errorf(p.at, "addresses has no effect with one director: remove it")
 		return nil
 	}
-	return d.nodeAddresses(p, "on the LAN of the real servers", lanAddress, f)
+	return d.nodeAddresses(p, "on the LAN of the real servers", lanAddress, f.nodes, f)
 }
 
-// nodeAddresses reads one address for every director, and notes that it is a
-// director's.
-func (d *decoder) nodeAddresses(p *mapping, where string, parse func(scalar) (netip.Addr, error), f *facts) map[string]netip.Addr {
+// nodeAddresses reads one address for each of some nodes, and notes that it is
+// a node's.
+func (d *decoder) nodeAddresses(p *mapping, where string, parse func(scalar) (netip.Addr, error), nodes []string, f *facts) map[string]netip.Addr {
 	if p.bad {
 		return nil
 	}
@@ -169,8 +169,11 @@ func (d *decoder) nodeAddresses(p *mapping, where string, parse func(scalar) (ne
 	for _, e := range p.entries {
 		addr := readNode(d, e.value, e.key, e.at, parse)
 		switch {
-		case f.nodesGood && !slices.Contains(f.nodes, e.key):
-			d.errorf(e.at, "%s: %q is not among nodes (%s)", p.what, e.key, f.nodeList())
+		case f.nodesGood && !slices.Contains(f.members, e.key):
+			d.errorf(e.at, "%s: %q is not among nodes%s (%s)", p.what, e.key, f.orWitnesses(), f.memberList())
+			continue
+		case f.nodesGood && !slices.Contains(nodes, e.key):
+			d.errorf(e.at, "%s: %s is a witness and forwards nothing: remove it here", p.what, e.key)
 			continue
 		case addr.bad:
 			addrs[e.key] = netip.Addr{}
@@ -180,11 +183,11 @@ func (d *decoder) nodeAddresses(p *mapping, where string, parse func(scalar) (ne
 			d.errorf(addr.at, "%s: %s is the address of %s already", p.what, addr.val, other)
 		}
 		at[addr.val] = e.key
-		f.directors[addr.val] = e.key
+		f.owners[addr.val] = e.key
 		addrs[e.key] = addr.val
 	}
 	if f.nodesGood {
-		for _, n := range f.nodes {
+		for _, n := range nodes {
 			if _, ok := addrs[n]; !ok {
 				d.errorf(p.at, "%s is missing in %s: write the address of every node %s, such as %s: 192.0.2.1", n, p.what, where, n)
 			}

@@ -34,8 +34,8 @@ func (p Ping) String() string {
 // Quorum is which part of the cluster may go on when it is parted.
 type Quorum struct {
 	Kind       string            // "none", "majority", "weight", "tie_breaker"; default none
-	Weights    map[string]uint32 // weight, tie_breaker: by node, 0 to 1000; default 1
-	TieBreaker string            // tie_breaker: a node, or the name of a ping node
+	Weights    map[string]uint32 // weight, tie_breaker: by member, 0 to 1000; default 1
+	TieBreaker string            // tie_breaker: a member, or the name of a ping node
 }
 
 // String is the rule in a few words.
@@ -75,7 +75,7 @@ func (d *decoder) pings(m *mapping, f *facts) []Ping {
 		}
 		switch {
 		case p.Name == "":
-		case slices.Contains(f.nodes, p.Name):
+		case slices.Contains(f.members, p.Name):
 			d.errorf(at, "ping: %s is a node: a ping node has its own name", p.Name)
 		case slices.ContainsFunc(pings, func(q Ping) bool { return q.Name == p.Name }):
 			d.errorf(at, "ping: %s is there twice: remove one", p.Name)
@@ -123,8 +123,8 @@ func (d *decoder) quorum(m *mapping, c *Cluster, f *facts) Quorum {
 		weightsAt = w.at
 		q.Weights = make(map[string]uint32)
 		for _, e := range w.entries {
-			if f.nodesGood && !slices.Contains(f.nodes, e.key) {
-				d.errorf(e.at, "weights: %q is not among nodes (%s)", e.key, f.nodeList())
+			if f.nodesGood && !slices.Contains(f.members, e.key) {
+				d.errorf(e.at, "weights: %q is not among nodes%s (%s)", e.key, f.orWitnesses(), f.memberList())
 			} else if v := readNode(d, e.value, e.key, e.at, number(0, 1000)); !v.bad {
 				q.Weights[e.key] = uint32(v.val)
 			}
@@ -138,7 +138,7 @@ func (d *decoder) quorum(m *mapping, c *Cluster, f *facts) Quorum {
 	}
 	isPing := slices.ContainsFunc(c.Ping, func(p Ping) bool { return p.Name == q.TieBreaker })
 	total := 0
-	for _, n := range f.nodes {
+	for _, n := range f.members {
 		w, ok := q.Weights[n]
 		if !ok {
 			w = 1
@@ -157,8 +157,8 @@ func (d *decoder) quorum(m *mapping, c *Cluster, f *facts) Quorum {
 		d.errorf(tie.at, "tie_breaker has no effect with kind %s: remove it, or write kind: tie_breaker", q.Kind)
 	case !tie.set && q.Kind == "tie_breaker":
 		d.errorf(sub.at, "quorum: kind tie_breaker needs the name of a node or of a ping node: write tie_breaker: NAME")
-	case tie.set && f.nodesGood && !slices.Contains(f.nodes, q.TieBreaker) && !isPing:
-		d.errorf(tie.at, "tie_breaker: %q is neither among nodes (%s) nor a ping node", q.TieBreaker, f.nodeList())
+	case tie.set && f.nodesGood && !slices.Contains(f.members, q.TieBreaker) && !isPing:
+		d.errorf(tie.at, "tie_breaker: %q is neither among nodes%s (%s) nor a ping node", q.TieBreaker, f.orWitnesses(), f.memberList())
 	}
 	return q
 }

@@ -69,7 +69,7 @@ func (d *decoder) vips(m *mapping, group string, f *facts) []VIP {
 		} else {
 			f.vips[a] = group
 		}
-		if node, ok := f.directors[a]; ok {
+		if node, ok := f.owners[a]; ok {
 			d.errorf(p.at, "address: %s is the own address of %s: a VIP must be free to move", a, node)
 		}
 		vips = append(vips, VIP{Addr: a, PrefixLen: p.val.Bits(), Interface: iface.val})
@@ -229,14 +229,14 @@ func (d *decoder) serverAddress(m *mapping, s *Service, f *facts) field[netip.Ad
 	if addr.bad {
 		return addr
 	}
-	node, director := f.directors[addr.val]
+	node := f.owners[addr.val]
 	group, vip := f.vips[addr.val]
 	switch {
 	case addr.val == s.VIP:
 		d.errorf(addr.at, "address: %s is the VIP itself: write the server's own address", addr.val)
 	case vip:
 		d.errorf(addr.at, "address: %s is a VIP, of group %s: write the server's own address", addr.val, group)
-	case director:
+	case slices.Contains(f.nodes, node): // a witness may be one
 		d.errorf(addr.at, "address: %s is the director %s: a director cannot be its own real server yet", addr.val, node)
 	}
 	return addr

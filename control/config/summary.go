@@ -17,6 +17,9 @@ func Summary(c *Config) string {
 
 	cl := c.Cluster
 	line("cluster %s: %s of %s (this is %s)", cl.Name, count(len(cl.Nodes), "director"), strings.Join(cl.Nodes, ", "), c.Node)
+	if len(cl.Witnesses) > 0 {
+		line("  %s, which vote and own nothing: %s", count(len(cl.Witnesses), "witness"), strings.Join(cl.Witnesses, ", "))
+	}
 	line("  a beat every %s, late after %s, dead after %s, %s at the start",
 		short(cl.Keepalive), short(cl.Warntime), short(cl.Deadtime), short(cl.Initdead))
 	if !cl.Suspicion {
@@ -24,7 +27,7 @@ func Summary(c *Config) string {
 	}
 	for _, m := range cl.Media {
 		if m.Type == "ucast" {
-			line("  medium %s: %s", m, nodeAddrs(cl.Nodes, m.Peers))
+			line("  medium %s: %s", m, nodeAddrs(cl.Members(), m.Peers))
 		} else {
 			line("  medium %s", m)
 		}
@@ -84,7 +87,11 @@ func Summary(c *Config) string {
 }
 
 func count(n int, what string) string {
-	if n != 1 {
+	switch {
+	case n == 1:
+	case strings.HasSuffix(what, "s"):
+		what += "es"
+	default:
 		what += "s"
 	}
 	return fmt.Sprintf("%d %s", n, what)
@@ -124,14 +131,14 @@ func advice(c *Config) []string {
 	cl := c.Cluster
 	// heartbeat-wire.md section 7: three beats to a deadtime gave false deaths
 	// at 25 % loss, ten did well at 20 %.
-	if len(cl.Nodes) > 1 && cl.Deadtime < 5*cl.Keepalive {
+	if len(cl.Members()) > 1 && cl.Deadtime < 5*cl.Keepalive {
 		say("cluster.deadtime %s is less than five times keepalive %s: a few lost packets look like a dead director; ten times is better",
 			short(cl.Deadtime), short(cl.Keepalive))
 	}
 	if cl.Warntime <= cl.Keepalive {
 		say("cluster.warntime %s is not more than keepalive %s: every beat will be logged as late", short(cl.Warntime), short(cl.Keepalive))
 	}
-	if len(cl.Nodes) > 1 && len(cl.Media) == 1 {
+	if len(cl.Members()) > 1 && len(cl.Media) == 1 {
 		say("cluster.media has one path: if it fails both directors think the other dead; a second one over another NIC is better")
 	}
 	w = append(w, mediaAdvice(c)...)
@@ -176,7 +183,7 @@ func mediaAdvice(c *Config) []string {
 	var w []string
 	say := func(format string, args ...any) { w = append(w, fmt.Sprintf(format, args...)) }
 	cl := c.Cluster
-	if len(cl.Nodes) < 2 {
+	if len(cl.Members()) < 2 {
 		return nil
 	}
 	same := len(cl.Media) > 1
@@ -200,7 +207,7 @@ func mediaAdvice(c *Config) []string {
 	return w
 }
 
-// interfaces are the names of all NICs the file speaks of.
+// interfaces are the names of all NICs the file speaks of that we need.
 func (c *Config) interfaces() []string {
 	var names []string
 	for _, m := range c.Cluster.Media {
@@ -208,6 +215,7 @@ func (c *Config) interfaces() []string {
 			names = append(names, m.Interface)
 		}
 	}
+	c = c.Own()
 	for _, g := range c.Groups {
 		for _, v := range g.VIPs {
 			names = append(names, v.Interface)

@@ -31,7 +31,7 @@ func Warnings(c *Config) []string {
 			w = append(w, fmt.Sprintf("serial line %s is not on this machine", m.Device))
 		}
 	}
-	if len(c.Cluster.Nodes) < 2 {
+	if len(c.Cluster.Members()) < 2 {
 		return w
 	}
 	path := c.Cluster.Authkeys
