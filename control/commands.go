@@ -69,6 +69,9 @@ func (d *Director) Quiesce(ctx context.Context, server, service string, on bool)
 		return fmt.Errorf("server %q: write its address, as in the config", server)
 	}
 	return d.do(ctx, func() error {
+		if d.cfg.Witness() {
+			return fmt.Errorf("quiesce: %w", d.noDirector())
+		}
 		keys := serversNamed(d.cfg, addr, service)
 		if len(keys) == 0 {
 			return fmt.Errorf("no real server %s in %s; `systole status` lists them", server, orAll(service))

@@ -53,7 +53,7 @@ type Checks interface {
 }
 
 // Options are a director's parts. All are required but Absent, SaveNodes
-// and ViewChanged.
+// and ViewChanged; a witness has no Planes.
 type Options struct {
 	Config  *config.Config
 	Load    func() (*config.Config, error) // reads the config again, for Reload
@@ -108,6 +108,7 @@ type Director struct {
 // New returns a director in the state "standby, nothing known".
 func New(o Options) *Director {
 	now := o.Now()
+	o.Config = o.Config.Own()
 	d := &Director{
 		Options: o,
 		cfg:     o.Config,
@@ -130,7 +131,7 @@ func New(o Options) *Director {
 	for _, p := range o.Planes {
 		d.planes = append(d.planes, PlaneState{Info: p.Info()})
 	}
-	d.takeover = takeover.New(takeoverConfig(d.cfg))
+	d.takeover = takeover.New(takeoverConfig(d.cfg)) // a witness's is never stepped
 	return d
 }
 

@@ -13,6 +13,9 @@
 //  5. The beat that tells the peer "I am alive" and the lease that lets the
 //     data plane answer for a virtual address are one act (Lease), and neither
 //     is done by a daemon whose control loop is stuck.
+//  6. A witness (cluster.witnesses) is a director without takeover, planes,
+//     addresses and checks: it is heard and votes, and owns nothing ever. A
+//     director's takeover and lease hear nothing of witnesses but the quorum.
 //
 // The package knows planes, heartbeat and addresses by interface only: the
 // command wires the real ones in.

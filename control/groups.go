@@ -69,17 +69,18 @@ func (d *Director) isPeer(node string) bool {
 
 func (d *Director) nodeChanged(e hb.NodeChanged) {
 	level := slog.LevelInfo
+	if e.To == hb.Dead {
+		level = slog.LevelWarn
+	}
+	d.event("cluster", level, "%s", e)
 	if !d.isPeer(e.Node) {
-		d.event("cluster", level, "%s", e)
 		return
 	}
 	if e.To == hb.Dead {
-		level = slog.LevelWarn
 		// Its flow table may be gone with it: a reset is better than silence.
 		d.handedBy = time.Time{}
 		d.secondChance()
 	}
-	d.event("cluster", level, "%s", e)
 	p := takeover.Peer{Alive: e.To != hb.Dead, Returned: e.Returned, Restarted: e.Restarted, Joining: e.To == hb.Up, Ended: e.Ended, Why: e.Why}
 	if v, ok := d.Cluster.View().Peer(e.Node); ok {
 		p.Deadtime = v.Deadtime
@@ -103,6 +104,9 @@ func (d *Director) linkChanged(e hb.LinkChanged) {
 // it answers to the outcome of that, until there is nothing left to do. It
 // returns the refusal, if the input was a command and was refused.
 func (d *Director) step(in takeover.Input) error {
+	if d.cfg.Witness() {
+		return d.witness(in)
+	}
 	var refused error
 	// Before any news of the peer: what we know of it may be as old as our own
 	// stall.

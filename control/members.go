@@ -31,7 +31,7 @@ func (d *Director) joinMembers(now time.Time) error {
 	v := d.Cluster.View()
 	nodes := v.Nodes
 	if len(nodes) == 0 {
-		nodes = d.cfg.Cluster.Nodes
+		nodes = d.cfg.Cluster.Members()
 	}
 	m, err := membership.New(membership.Config{
 		Node: d.cfg.Node, Generation: max(1, v.Generation), Nodes: nodes,
@@ -204,12 +204,13 @@ func (d *Director) nodeProblems(s *State, v hb.View) (ps []string) {
 	if v.Nodes == nil {
 		return ps
 	}
+	members := d.cfg.Cluster.Members()
 	for _, n := range v.Nodes {
-		if !slices.Contains(d.cfg.Cluster.Nodes, n) {
-			ps = append(ps, fmt.Sprintf("node %s was added at run time and is not in the config: write it under cluster.nodes, or remove it with `systole node remove %s`", n, n))
+		if !slices.Contains(members, n) {
+			ps = append(ps, fmt.Sprintf("node %s was added at run time and is not in the config: write it under cluster.witnesses, or remove it with `systole node remove %s`", n, n))
 		}
 	}
-	for _, n := range d.cfg.Cluster.Nodes {
+	for _, n := range members {
 		if !slices.Contains(v.Nodes, n) {
 			ps = append(ps, fmt.Sprintf("node %s was removed at run time and is still in the config: take it out there, or add it with `systole node add %s`", n, n))
 		}

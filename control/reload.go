@@ -39,6 +39,7 @@ func (d *Director) Reload(ctx context.Context) error {
 
 // adopt makes next the running config.
 func (d *Director) adopt(next *config.Config, keys wire.Keys) error {
+	next = next.Own()
 	if blocked := config.LiveChange(d.cfg, next); len(blocked) > 0 {
 		return fmt.Errorf("%s: cannot change while the director runs: %s (restart it, the peer first)", next.File, strings.Join(blocked, ", "))
 	}

@@ -21,7 +21,7 @@ type State struct {
 	Health   string   `json:"health"`
 	Problems []string `json:"problems"`
 
-	Role     string        `json:"role"`  // "active", "standby"
+	Role     string        `json:"role"`  // "active", "standby", "witness"
 	Holds    string        `json:"holds"` // heartbeat's word: "none", "local", "foreign", "all"
 	Lease    string        `json:"lease"` // "armed", "unlimited", "suspended", "fenced", "ended"; "none": no plane keeps one
 	Takeover TakeoverState `json:"takeover"`
@@ -46,7 +46,7 @@ type State struct {
 
 // TakeoverState is the ownership state machine's view.
 type TakeoverState struct {
-	State        string `json:"state"`
+	State        string `json:"state"`      // of a witness: "none"
 	PeerHolds    string `json:"peer_holds"` // in its words: "local" are its own groups
 	PeerStable   bool   `json:"peer_stable"`
 	PeerSystole  bool   `json:"peer_systole"`
@@ -63,7 +63,7 @@ type TakeoverState struct {
 	PeerPings int           `json:"peer_pings"`  // at the peer; -1: not known
 }
 
-// NodeState is one director as heartbeat sees it.
+// NodeState is one node as heartbeat sees it.
 type NodeState struct {
 	Name       string        `json:"name"`
 	Self       bool          `json:"self"`

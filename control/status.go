@@ -77,6 +77,9 @@ func (d *Director) state() *State {
 	if !view.ClearAt.IsZero() {
 		s.Takeover.Waits = max(0, view.ClearAt.Sub(s.At))
 	}
+	if d.cfg.Witness() {
+		s.Role, s.Lease, s.Takeover = RoleWitness, noLease, TakeoverState{State: "none", Standby: "idle", Pings: -1, PeerPings: -1}
+	}
 	hbView := d.Cluster.View()
 	s.Nodes = d.nodeStates()
 	s.View, s.Pings = d.viewState(), pingStates(hbView)
@@ -109,7 +112,7 @@ func (d *Director) nodeStates() []NodeState {
 	}
 	names := v.Nodes
 	if names == nil {
-		names = d.cfg.Cluster.Nodes
+		names = d.cfg.Cluster.Members()
 	}
 	var out []NodeState
 	for _, n := range names {
@@ -204,13 +207,13 @@ func (s *State) judge(leaseErr error, more []string) {
 			working = true
 		}
 	}
-	if !working {
+	if !working && s.Role != RoleWitness {
 		add(true, "no data plane is working")
 	}
 	if leaseErr != nil {
 		add(true, "lease: %v", leaseErr)
 	}
-	if s.Lease == noLease && len(s.Nodes) > 1 {
+	if s.Lease == noLease && len(s.Nodes) > 1 && s.Role != RoleWitness {
 		add(false, "no data plane here keeps a lease: if this daemon crashes, its kernel goes on answering beside the peer")
 	}
 	if s.Lease == LeaseSuspended.String() {

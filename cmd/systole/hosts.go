@@ -30,7 +30,7 @@ func hostPaths(cfg *config.Config, names []string) []host.Path {
 		if m.Interface == "" {
 			continue
 		}
-		for _, n := range cfg.Cluster.Nodes {
+		for _, n := range cfg.Cluster.Members() {
 			if n == cfg.Node {
 				continue
 			}

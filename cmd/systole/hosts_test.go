@@ -34,6 +34,15 @@ func TestHostPaths(t *testing.T) {
 	if got := hostPaths(cfg, names); !slices.Equal(got, want) {
 		t.Errorf("%+v\nwant %+v", got, want)
 	}
+	cfg.Cluster.Witnesses = []string{"w"}
+	cfg.Cluster.Media[0].Peers["w"] = a("192.0.2.3")
+	want = append(want[:1:1],
+		host.Path{Node: "w", Medium: "ucast eth1:695", Interface: "eth1", Addr: a("192.0.2.3"), Port: 695, Local: a("192.0.2.2")},
+		want[1], host.Path{Node: "w", Medium: "mcast eth0", Interface: "eth0"},
+		want[2], host.Path{Node: "w", Medium: "bcast eth2", Interface: "eth2"})
+	if got := hostPaths(cfg, names); !slices.Equal(got, want) {
+		t.Errorf("with a witness: %+v\nwant %+v", got, want)
+	}
 	cfg.Cluster.Suspicion = false
 	if got := hostPaths(cfg, names); got != nil {
 		t.Errorf("without suspicion: %+v", got)

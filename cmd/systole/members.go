@@ -39,7 +39,7 @@ func autojoin(word string) hb.Autojoin {
 
 // saveNodes keeps a list of nodes that was changed at run time.
 func (d *daemon) saveNodes(nodes, deleted []string) error {
-	return identity.SaveNodes(d.cfg.Cluster.StateDir, d.cfg.Cluster.Nodes, nodes, deleted)
+	return identity.SaveNodes(d.cfg.Cluster.StateDir, d.cfg.Cluster.Members(), nodes, deleted)
 }
 
 // tellView tells the programs which view of the cluster is in force.

@@ -25,7 +25,7 @@ func (c nodeAddCmd) Run(ctx context.Context) error {
 	if err := c.client().AddNodes(ctx, c.Names); err != nil {
 		return err
 	}
-	fmt.Printf("added %s; write it under cluster.nodes of the config, too\n", strings.Join(c.Names, " "))
+	fmt.Printf("added %s; write it under cluster.witnesses of the config, and its address under peers of each ucast medium, too\n", strings.Join(c.Names, " "))
 	return nil
 }
 
@@ -35,6 +35,6 @@ func (c nodeRemoveCmd) Run(ctx context.Context) error {
 	if err := c.client().RemoveNodes(ctx, c.Names); err != nil {
 		return err
 	}
-	fmt.Printf("removed %s; take it out of the config, too\n", strings.Join(c.Names, " "))
+	fmt.Printf("removed %s; take it out of cluster.witnesses of the config, too\n", strings.Join(c.Names, " "))
 	return nil
 }

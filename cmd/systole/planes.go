@@ -21,9 +21,13 @@ type planes struct {
 }
 
 // openPlanes opens XDP (native, else generic) and, with the same table, kernel
-// IPVS where the kernel has it. One is enough; none is an error.
+// IPVS where the kernel has it. One is enough; none is an error, but on a
+// witness, which has none.
 func openPlanes(cfg *config.Config, log *slog.Logger) (planes, error) {
 	var p planes
+	if cfg.Witness() {
+		return p, nil
+	}
 	var reasons []error
 	missing := func(name string, err error) {
 		log.Warn("data plane not available", "plane", name, "why", err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -68,6 +69,28 @@ func TestStatusForPeople(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden.Check(t, "status.txt", b.Bytes())
+}
+
+// A witness has neither groups nor planes nor services to show.
+func TestStatusOfAWitness(t *testing.T) {
+	s := sample()
+	s.Node, s.Role, s.Holds, s.Health, s.Problems = "node3", control.RoleWitness, "none", "ok", nil
+	s.Groups, s.Planes, s.Services = nil, nil, nil
+	var b bytes.Buffer
+	if err := writeStatus(&b, s); err != nil {
+		t.Fatal(err)
+	}
+	out := b.String()
+	for _, want := range []string{"node3 is witness, holds none: ok\n", "; it votes for the quorum and owns nothing\n", "\nVIEW "} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	for _, no := range []string{"GROUP", "PLANE", "SERVICE", "ownership"} {
+		if strings.Contains(out, no) {
+			t.Errorf("%q in\n%s", no, out)
+		}
+	}
 }
 
 // The JSON form is a promise to programs: a change here is a change of it.

@@ -36,7 +36,7 @@ import (
 
 type runCmd struct {
 	File  string `short:"f" help:"Config file." default:"/etc/systole/systole.yaml" placeholder:"FILE"`
-	Node  string `help:"This director's name; default: node in the config, else the host name." placeholder:"NAME"`
+	Node  string `help:"This node's name; default: node in the config, else the host name." placeholder:"NAME"`
 	Debug bool   `help:"Log more."`
 }
 
@@ -92,7 +92,7 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	defer d.addresses.Close()
 	// What an earlier daemon left after a crash goes before the first beat:
 	// the peer counts on it (takeover: "restarted and holds nothing").
-	if err := d.removeAddresses(configured(d.cfg), "left behind by an earlier daemon"); err != nil {
+	if err := d.removeAddresses(configured(d.cfg.Own()), "left behind by an earlier daemon"); err != nil {
 		return err
 	}
 	if d.planes, err = openPlanes(d.cfg, d.log); err != nil {
@@ -177,7 +177,7 @@ func (d *daemon) makeHeartbeat() error {
 	}
 	core, err := hb.New(hb.Config{
 		Node: d.cfg.Node, UUID: id.UUID, Generation: id.Generation, Nonce: nonce(),
-		Nodes: changed.Apply(c.Nodes), Deleted: changed.Deleted, Autojoin: autojoin(c.Autojoin), Pings: pings, DeadPing: c.DeadPing,
+		Nodes: changed.Apply(c.Members()), Deleted: changed.Deleted, Autojoin: autojoin(c.Autojoin), Pings: pings, DeadPing: c.DeadPing,
 		Keepalive: c.Keepalive, Deadtime: c.Deadtime, Warntime: c.Warntime, Initdead: c.Initdead,
 		// The original asks for two seconds more in its first five: a director
 		// that dies then would be missed that much later.

@@ -71,8 +71,7 @@ func writeStatus(w io.Writer, s *control.State) error {
 	for _, p := range s.Problems {
 		fmt.Fprintf(w, "  ! %s\n", p)
 	}
-	fmt.Fprintf(w, "systole %s, up %v; ownership %s, auto failback %s, lease %s%s\n\n",
-		s.Version, s.At.Sub(s.Started).Round(time.Second), s.Takeover.State, onOff(s.Takeover.AutoFailback), s.Lease, ownership(s.Takeover))
+	fmt.Fprintf(w, "systole %s, up %v%s\n\n", s.Version, s.At.Sub(s.Started).Round(time.Second), duty(s))
 
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	writeNodes(t, s.Nodes)
@@ -82,6 +81,9 @@ func writeStatus(w io.Writer, s *control.State) error {
 		for _, p := range s.Pings {
 			fmt.Fprintf(t, "%s\t%s\t%s\n", p.Name, p.Status, age(p.Age))
 		}
+	}
+	if s.Role == control.RoleWitness {
+		return t.Flush()
 	}
 	fmt.Fprintln(t, "\nGROUP\tROLE\tOWNER\tPREFERRED\tADDRESSES")
 	for _, g := range s.Groups {
@@ -100,6 +102,14 @@ func writeStatus(w io.Writer, s *control.State) error {
 		}
 	}
 	return t.Flush()
+}
+
+// duty is what the node is there for, in its own words.
+func duty(s *control.State) string {
+	if s.Role == control.RoleWitness {
+		return "; it votes for the quorum and owns nothing"
+	}
+	return fmt.Sprintf("; ownership %s, auto failback %s, lease %s%s", s.Takeover.State, onOff(s.Takeover.AutoFailback), s.Lease, ownership(s.Takeover))
 }
 
 // ownership is what else there is to say of who may own what; most directors

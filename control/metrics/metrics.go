@@ -22,7 +22,7 @@ var (
 	buildInfo = desc("build_info", "Always 1; the version is the label.", "version")
 	startTime = desc("start_time_seconds", "When the daemon started, as a Unix time.")
 	healthy   = desc("health", "1 for the director's health: ok, degraded or critical.", "state")
-	role      = desc("role", "1 for the director's role: active or standby.", "state")
+	role      = desc("role", "1 for the role: active, standby or witness.", "state")
 	lease     = desc("lease", "1 for how the data plane's lease is kept: ended, armed, unlimited, suspended, fenced, or none.", "state")
 	flows     = desc("flows", "Entries of the flow table in use.")
 	reasons   = desc("dataplane_packets_total", "Packets not forwarded by a flow, by what became of them.", "reason")
@@ -126,7 +126,7 @@ func (r renderer) director(s *control.State) {
 	r.gauge(buildInfo, 1, s.Version)
 	r.gauge(startTime, float64(s.Started.UnixNano())/1e9)
 	r.state(healthy, s.Health, nil, "ok", "degraded", "critical")
-	r.state(role, s.Role, nil, "active", "standby")
+	r.state(role, s.Role, nil, "active", "standby", control.RoleWitness)
 	r.state(lease, s.Lease, nil, "ended", "armed", "unlimited", "suspended", "fenced", "none")
 	if s.Flows >= 0 {
 		r.gauge(flows, float64(s.Flows))

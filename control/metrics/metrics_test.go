@@ -80,10 +80,11 @@ systole_link_rtt_seconds{medium="ucast eth0",node="node2"} 0.0005
 # TYPE systole_link_failures_total counter
 systole_link_failures_total{medium="serial ttyS0",node="node2"} 0
 systole_link_failures_total{medium="ucast eth0",node="node2"} 1
-# HELP systole_role 1 for the director's role: active or standby.
+# HELP systole_role 1 for the role: active, standby or witness.
 # TYPE systole_role gauge
 systole_role{state="active"} 1
 systole_role{state="standby"} 0
+systole_role{state="witness"} 0
 # HELP systole_quorum 1 if our part of the cluster has the quorum.
 # TYPE systole_quorum gauge
 systole_quorum 1
