@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
@@ -39,8 +40,10 @@ type decoder struct {
 	nodes   int                 // visited so far
 }
 
+// errorf adds a fault. One fault is one line, whatever the file puts into it.
 func (d *decoder) errorf(at pos, format string, args ...any) {
-	d.errs = append(d.errs, Error{d.file, at.line, at.col, fmt.Sprintf(format, args...)})
+	msg := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", " ")
+	d.errs = append(d.errs, Error{d.file, at.line, at.col, msg})
 }
 
 type visitor func(ast.Node)
