@@ -47,10 +47,12 @@ func TestBusyMachineIsNoDeath(t *testing.T) {
 	for range runtime.NumCPU() {
 		l.burn()
 	}
+	c := l.canary(10 * time.Millisecond)
 	before := [2]usage{l.usage(s.proc[0]), l.usage(s.proc[1])}
 	begin := time.Now()
 	l.deathless(s)
 	took := time.Since(begin)
+	t.Logf("the machine itself: %s", c.stop())
 	for i := range s.nodes {
 		now := l.usage(s.proc[i])
 		t.Logf("%s: %.1f %% of a core, %d MiB resident", s.nodes[i].Name,
