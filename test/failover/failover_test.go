@@ -52,7 +52,7 @@ func BenchmarkFailover(b *testing.B) {
 			continue
 		}
 		b.Run(k.name, func(b *testing.B) {
-			l := newLab(b, "failover-"+k.name)
+			l := newLab(b, "fo-"+k.name)
 			c := k.make(l)
 			l.cold(c) // warm-up of the lab itself
 			for _, e := range []struct {
