@@ -157,7 +157,7 @@
 // again its first act is to answer the probes with a beat, which renews both. A
 // stall that ends within the margin costs the question who owns what (package
 // takeover). The shorter the dead time, the more a busy machine needs
-// real-time scheduling for it.
+// cluster.realtime for it.
 //
 // What remains:
 //

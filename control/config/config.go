@@ -37,7 +37,7 @@ type Cluster struct {
 	Partition    string        // AtLeastOne (default) or AtMostOne; the latter needs the key quorum
 	Authkeys     string        // path of the authkeys file, mode 0600 enforced; default /etc/systole/authkeys
 	StateDir     string        // uuid and generation files; default /var/lib/systole
-	Realtime     bool          // SCHED_FIFO and locked memory for the daemon; default false
+	Realtime     bool          // nice -20 and locked memory for the daemon; default false
 	Nodes        []string      // one or two names, lower case, in order
 	Witnesses    []string      // members that vote and own nothing, at most 14, none of Nodes; see Members
 	Media        []Medium      // at least one if there are two members
