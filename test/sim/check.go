@@ -209,7 +209,9 @@ func (c *cluster) bound(s Step) time.Duration {
 		}
 		return max(late-term, rejoin)
 	case Stall, Hang:
-		return late - term
+		// Who wakes right before the peer takes over beats, so that it does
+		// not, and has to ask it who owns what: a question and its answer.
+		return late - term + 2*c.most() + maxOperation
 	case Part, Cut:
 		// Both serve, until one lets go on hearing that the other is the later
 		// owner, and as a rule that one announced itself last. But who hears at
