@@ -32,11 +32,15 @@ func TestLossIsNoDeath(t *testing.T) {
 	for i, h := range l.nodes {
 		l.lose(h, l.nodes[1-i], 25)
 	}
-	l.deathless(s)
+	for _, bad := range l.deaths(s) {
+		t.Error(bad)
+	}
 }
 
 // TestBusyMachineIsNoDeath keeps all cores of the machine busy at a beat each
-// 10 ms and a dead time of 30 ms.
+// 10 ms and a dead time of 30 ms. What happens though the machine itself did not
+// stand still for a keepalive is a failure; what happens otherwise is told, as
+// no program could have been in time.
 func TestBusyMachineIsNoDeath(t *testing.T) {
 	l := newLab(t, "failover-busy")
 	s := newSystole(l, timing{10 * time.Millisecond, 30 * time.Millisecond}, realtime)
@@ -50,9 +54,16 @@ func TestBusyMachineIsNoDeath(t *testing.T) {
 	c := l.canary(10 * time.Millisecond)
 	before := [2]usage{l.usage(s.proc[0]), l.usage(s.proc[1])}
 	begin := time.Now()
-	l.deathless(s)
+	all := l.deaths(s)
 	took := time.Since(begin)
 	t.Logf("the machine itself: %s", c.stop())
+	for _, bad := range all {
+		if c.late > 0 {
+			t.Log(bad)
+		} else {
+			t.Error(bad)
+		}
+	}
 	for i := range s.nodes {
 		now := l.usage(s.proc[i])
 		t.Logf("%s: %.1f %% of a core, %d MiB resident", s.nodes[i].Name,
@@ -60,9 +71,9 @@ func TestBusyMachineIsNoDeath(t *testing.T) {
 	}
 }
 
-// deathless watches the pair for the time of a soak: nobody may be declared
-// dead, and the owner stays.
-func (l *lab) deathless(s *systole) {
+// deaths watches the pair for the time of a soak: nobody may be declared dead,
+// and the owner stays. It returns what went wrong.
+func (l *lab) deaths(s *systole) (all []string) {
 	l.Helper()
 	if l.stuck > 0 {
 		l.Fatal("the pair did not find together at the start")
@@ -76,19 +87,18 @@ func (l *lab) deathless(s *systole) {
 			l.Logf("%v of %v", time.Since(begin).Round(time.Second), *soak)
 		}
 	}
-	deaths := 0
 	for i := range s.nodes {
 		for line := range strings.Lines(s.log(i)[from[i]:]) {
 			if strings.Contains(line, "-> dead") || strings.Contains(line, "acquired") || strings.Contains(line, "stalled") {
-				l.Errorf("%s: %s", s.nodes[i].Name, line)
-				deaths++
+				all = append(all, s.nodes[i].Name+": "+line)
 			}
 		}
 	}
 	if now := s.owner(); now != owner {
-		l.Errorf("the owner was %d, now it is %d", owner, now)
+		all = append(all, fmt.Sprintf("the owner was %d, now it is %d", owner, now))
 	}
-	l.Logf("%d false deaths or failovers in %v", deaths, time.Since(begin).Round(time.Second))
+	l.Logf("%d false deaths, stalls and failovers in %v", len(all), time.Since(begin).Round(time.Second))
+	return all
 }
 
 // lose drops a share of what host h receives from another, in percent.
