@@ -20,10 +20,11 @@ type packet struct {
 	data  []byte
 	users int
 
-	from *node  // nil: Inject
-	beat bool   // and if so:
-	life uint64 // of from
-	sent time.Duration
+	from  *node  // nil: Inject
+	life  uint64 // of from
+	again bool   // a beat that is sent again
+	beat  bool   // and if so:
+	sent  time.Duration
 }
 
 // flights is a heap by time, then by order of sending. It is made by hand:
@@ -76,7 +77,7 @@ func (n *Network) pack(data []byte) *packet {
 	if k := len(n.free); k > 0 {
 		p, n.free = n.free[k-1], n.free[:k-1]
 	}
-	p.data, p.from, p.beat = append(p.data[:0], data...), nil, false
+	p.data, p.from, p.beat, p.again = append(p.data[:0], data...), nil, false, false
 	return p
 }
 

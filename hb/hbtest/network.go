@@ -243,10 +243,8 @@ func (n *Network) deliver(f flight) {
 		n.unpack(f.p)
 		return
 	}
-	if p := f.p; p.beat && to.core != nil && p.life == p.from.starts {
-		if b := &to.arrived[p.from.index]; p.sent > b.sent {
-			*b = beat{p.sent, n.Since()}
-		}
+	if p := f.p; (p.beat || p.again) && to.core != nil && p.life == p.from.starts {
+		to.beatCame(p, n.Since())
 	}
 	switch {
 	case to.core == nil:
@@ -300,10 +298,11 @@ func (n *Network) send(from *node, p hb.Packet) {
 		p.Data = from.wrongTime(n.now, p.Data)
 	}
 	data := n.pack(p.Data)
-	data.users, data.from = 1, from
+	data.users, data.from, data.life = 1, from, from.starts
+	data.again = p.Beat && p.Again
 	if p.Beat && !p.Again {
 		from.beat = n.Since()
-		data.beat, data.life, data.sent = true, from.starts, from.beat
+		data.beat, data.sent = true, from.beat
 	}
 	var fates []Fate
 	for _, to := range n.nodes {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -29,7 +30,19 @@ type node struct {
 	mute    bool          // BeforeBeat's last answer
 	woken   time.Duration
 	arrived []beat // by sender: its newest beat that came, to the socket at least
+	repeats []repeat
 }
+
+// repeat is a beat that came as a retransmission. If it overtook the original,
+// that is a duplicate and no news (heartbeat-wire.md section 6.2).
+type repeat struct {
+	from int
+	life uint64
+	seq  string
+}
+
+// maxRepeats bounds those that are kept: an original is not under way for long.
+const maxRepeats = 256
 
 // beat is when one was sent and when it came.
 type beat struct{ sent, came time.Duration }
@@ -47,6 +60,34 @@ func (n *Network) BeatSent(name string) time.Duration { return n.find(name).beat
 func (n *Network) BeatArrived(from, to string) (sent, came time.Duration) {
 	b := n.find(to).arrived[n.find(from).index]
 	return b.sent, b.came
+}
+
+// beatCame notes a beat, or one that is sent again.
+func (nd *node) beatCame(p *packet, now time.Duration) {
+	if p.again || len(nd.repeats) > 0 {
+		r := repeat{p.from.index, p.life, seqOf(p)}
+		if p.again {
+			if nd.repeats = append(nd.repeats, r); len(nd.repeats) > maxRepeats {
+				nd.repeats = slices.Delete(nd.repeats, 0, maxRepeats/2)
+			}
+			return
+		}
+		if slices.Contains(nd.repeats, r) {
+			return
+		}
+	}
+	if b := &nd.arrived[p.from.index]; p.sent > b.sent {
+		*b = beat{p.sent, now}
+	}
+}
+
+func seqOf(p *packet) string {
+	m, _, err := wire.Decode(p.data, p.from.cfg.Keys)
+	if err != nil {
+		panic(fmt.Sprintf("hbtest: %s sent what does not decode: %v", p.from.cfg.Node, err))
+	}
+	seq, _ := m.Get("seq")
+	return seq
 }
 
 // Woken is when a node last went on after a pause.
@@ -71,6 +112,7 @@ func (n *Network) Start(name string) error {
 	nd.starts++
 	nd.core, nd.paused, nd.mute, nd.host = core, false, false, hostUp
 	nd.frozen = false
+	nd.repeats = nil
 	nd.beat, nd.arrived = noBeat, make([]beat, len(n.nodes))
 	for i, other := range n.nodes {
 		nd.arrived[i] = beat{noBeat, noBeat}

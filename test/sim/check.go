@@ -292,13 +292,11 @@ func (c *cluster) declaredDead(at, who *member, e hb.NodeChanged) {
 	sent, came := c.net.BeatArrived(who.name, at.name)
 	c.stats.Deaths++
 	// In state init no status was accepted: some other packet began the count, and
-	// may have overtaken a beat, which then says nothing. The same holds for any of
-	// the beats with which a life begins.
-	overtaken := e.From == hb.Init || sent-who.began < c.plan.Keepalive
+	// may have overtaken a beat, which then says nothing.
 	if e.Early {
 		c.earlyDeath(at, who, e)
 	}
-	if came > 0 && now-came < c.plan.Deadtime && !e.Early && !overtaken && !c.justWoken(at) {
+	if came > 0 && now-came < c.plan.Deadtime && !e.Early && e.From != hb.Init && !c.justWoken(at) {
 		c.fail("%s declares %s dead %v after a beat of it came: %s", at.name, who.name, now-came, e.Why)
 	}
 	if at.d == nil || who.d == nil {

@@ -23,7 +23,6 @@ type member struct {
 	up      bool          // the host
 	running bool          // the daemon
 	life    int           // of the daemon, so that old timers do nothing
-	began   time.Duration // when that began
 	pauses  int           // reasons for which the daemon stands still
 	frozen  int           // of these: the whole host does
 	changed time.Duration // when it was last started, or its host thawed
@@ -192,7 +191,6 @@ func (c *cluster) start(n *member) {
 	c.logf("*** start %s", n.name)
 	c.disturbed = c.now()
 	n.life++
-	n.began = c.now()
 	n.up, n.running, n.pauses, n.frozen, n.changed = true, true, 0, 0, c.now()
 	if n.d != nil {
 		n.d.start()
