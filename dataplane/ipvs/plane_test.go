@@ -215,7 +215,7 @@ func TestInvalid(t *testing.T) {
 	}{
 		{"no address", func(s *dataplane.Snapshot) { s.Services[0].VIP = netip.Addr{} }, "without an address"},
 		{"mapped", func(s *dataplane.Snapshot) { s.Services[0].VIP = netip.MustParseAddr("::ffff:1.2.3.4") }, "plain IPv4 or IPv6"},
-		{"port", func(s *dataplane.Snapshot) { s.Services[0].Port = 0 }, "port 0"},
+		{"port", func(s *dataplane.Snapshot) { s.Services[0].Port = 0 }, "one port"},
 		{"protocol", func(s *dataplane.Snapshot) { s.Services[0].Protocol = 132 }, "tcp or udp"},
 		{"not a VIP", func(s *dataplane.Snapshot) { s.VIPs = nil }, "not among the virtual addresses"},
 		{"service twice", func(s *dataplane.Snapshot) { s.Services = append(s.Services, s.Services[0]) }, "listed twice"},

@@ -2,6 +2,7 @@ package ipvs
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -118,10 +119,6 @@ func want(s dataplane.Snapshot) ([]Service, error) {
 			return nil, fmt.Errorf("%w: a service without an address", dataplane.ErrInvalid)
 		case svc.VIP.Is4In6() || svc.VIP.Zone() != "":
 			return nil, invalid("the address must be plain IPv4 or IPv6")
-		case svc.Port == 0:
-			return nil, invalid("port 0")
-		case svc.Protocol != dataplane.TCP && svc.Protocol != dataplane.UDP:
-			return nil, invalid("protocol must be tcp or udp")
 		case !vips[svc.VIP]:
 			return nil, invalid("its address is not among the virtual addresses")
 		case seen[svc.ServiceKey]:
@@ -130,6 +127,9 @@ func want(s dataplane.Snapshot) ([]Service, error) {
 			return nil, invalid("scheduler %q is no name IPVS could have", svc.Scheduler)
 		}
 		seen[svc.ServiceKey] = true
+		if err := Carries(svc); err != nil {
+			return nil, invalid("%v", err)
+		}
 		servers, err := wantServers(&svc)
 		if err != nil {
 			return nil, invalid("%v", err)
@@ -139,6 +139,26 @@ func want(s dataplane.Snapshot) ([]Service, error) {
 		})
 	}
 	return out, nil
+}
+
+// Carries is nil if the ipvs plane can forward svc, else why it cannot.
+func Carries(svc dataplane.Service) error {
+	switch {
+	case svc.Mark != 0 || svc.Port == 0 || svc.LastPort != 0:
+		return errors.New("a service must have an address and one port")
+	case svc.Protocol != dataplane.TCP && svc.Protocol != dataplane.UDP:
+		return errors.New("protocol must be tcp or udp")
+	case len(svc.SchedulerFlags) > 0 || svc.Persistence != dataplane.Persistence{} || svc.OnePacket:
+		return errors.New("the ipvs plane sets no flags and no persistence")
+	case svc.Timeouts != dataplane.Timeouts{} || svc.Lost != dataplane.Reset:
+		return errors.New("in IPVS timeouts, and what becomes of flows of lost servers, are the machine's settings (sysctl), not a service's")
+	}
+	for _, r := range svc.Servers {
+		if r.Forward != dataplane.Gate || r.Port != 0 && r.Port != svc.Port || r.Upper != 0 || r.Lower != 0 {
+			return fmt.Errorf("real server %s: the ipvs plane forwards by gate, without thresholds", r.Addr)
+		}
+	}
+	return nil
 }
 
 func wantServers(svc *dataplane.Service) ([]Server, error) {

@@ -119,9 +119,9 @@ func TestBadSnapshots(t *testing.T) {
 		{"role", func(s *dataplane.Snapshot) { s.VIPs[0].Role = 3 }, "role-3"},
 		{"no address for a service", func(s *dataplane.Snapshot) { s.VIPs = nil }, "192.168.145.101:80/tcp: its address"},
 		{"service twice", func(s *dataplane.Snapshot) { s.Services[1] = s.Services[0] }, "80/tcp is listed twice"},
-		{"port", func(s *dataplane.Snapshot) { s.Services[0].Port = 0 }, "port 0"},
-		{"protocol", func(s *dataplane.Snapshot) { s.Services[0].Protocol = 132 }, "proto-132"},
-		{"scheduler", func(s *dataplane.Snapshot) { s.Services[1].Scheduler = "lc" }, `53/udp: unknown scheduler "lc"`},
+		{"port", func(s *dataplane.Snapshot) { s.Services[0].Port = 0 }, "one port"},
+		{"protocol", func(s *dataplane.Snapshot) { s.Services[0].Protocol = 132 }, "tcp and udp only"},
+		{"scheduler", func(s *dataplane.Snapshot) { s.Services[1].Scheduler = "lc" }, `53/udp: the xdp plane has no scheduler "lc"`},
 		{"weights", func(s *dataplane.Snapshot) {
 			s.Services[0].Scheduler = "wrr"
 			s.Services[0].Servers[0].Weight = 1 << 30

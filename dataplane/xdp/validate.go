@@ -2,12 +2,16 @@ package xdp
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"systole/bpf"
 	"systole/dataplane"
+	"systole/dataplane/scheduler"
 )
 
 // What one generation holds at most.
@@ -58,14 +62,13 @@ func validate(s dataplane.Snapshot, own net.HardwareAddr) error {
 		switch {
 		case !vips[svc.VIP]:
 			return invalid("service %s: its address is not among the virtual addresses", svc.ServiceKey)
-		case svc.Port == 0:
-			return invalid("service %s: port 0", svc.ServiceKey)
-		case svc.Protocol != dataplane.TCP && svc.Protocol != dataplane.UDP:
-			return invalid("service %s: the xdp plane forwards tcp and udp only", svc.ServiceKey)
 		case services[svc.ServiceKey]:
 			return invalid("service %s is listed twice", svc.ServiceKey)
 		}
 		services[svc.ServiceKey] = true
+		if err := Carries(svc); err != nil {
+			return invalid("service %s: %v", svc.ServiceKey, err)
+		}
 		if err := validateServers(svc, own); err != nil {
 			return err
 		}
@@ -73,6 +76,41 @@ func validate(s dataplane.Snapshot, own net.HardwareAddr) error {
 	}
 	if servers > MaxServers {
 		return invalid("%d real servers, at most %d are possible", servers, MaxServers)
+	}
+	return nil
+}
+
+// Carries is nil if the xdp plane can forward svc, else why it cannot.
+func Carries(svc dataplane.Service) error {
+	switch {
+	case svc.Mark != 0:
+		return errors.New("the xdp plane sees packets before the firewall marks them")
+	case svc.Port == 0 || svc.LastPort != 0:
+		return errors.New("the xdp plane forwards services of one port only")
+	case svc.Protocol != dataplane.TCP && svc.Protocol != dataplane.UDP:
+		return errors.New("the xdp plane forwards tcp and udp only")
+	case !slices.Contains(scheduler.Names(), svc.Scheduler):
+		return fmt.Errorf("the xdp plane has no scheduler %q, but %s", svc.Scheduler, strings.Join(scheduler.Names(), ", "))
+	case len(svc.SchedulerFlags) > 0:
+		return errors.New("the xdp plane knows no scheduler flags")
+	case svc.Persistence != dataplane.Persistence{}:
+		return errors.New("the xdp plane has no persistence")
+	case svc.OnePacket:
+		return errors.New("the xdp plane schedules flows, not single packets")
+	case svc.Timeouts != dataplane.Timeouts{}:
+		return errors.New("the xdp plane has the same timeouts for all services")
+	case svc.Lost != dataplane.Reset:
+		return errors.New("the xdp plane resets the flows of servers that left")
+	}
+	for _, r := range svc.Servers {
+		switch {
+		case r.Forward != dataplane.Gate:
+			return fmt.Errorf("real server %s: the xdp plane forwards by gate only", r.Addr)
+		case r.Port != 0 && r.Port != svc.Port:
+			return fmt.Errorf("real server %s: gate keeps the port", r.Addr)
+		case r.Upper != 0 || r.Lower != 0:
+			return fmt.Errorf("real server %s: the xdp plane has no connection thresholds", r.Addr)
+		}
 	}
 	return nil
 }
