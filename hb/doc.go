@@ -36,7 +36,8 @@
 //     not count as silence of others: see Stalled.
 //  4. Memory is bounded: history, missing sets and node tables have limits.
 //     At rest only beats and acknowledgements are sent, and to each Systole
-//     node one probe in ten beats, in a second at least.
+//     node one probe in ten beats, in a second at least; a few more when a link has
+//     come up.
 //  5. Bad packets change nothing and are reported, at a bounded rate.
 //  6. With keys of method sha256 nothing that is replayed counts, whenever it
 //     was recorded and whoever has restarted since: see Replay.

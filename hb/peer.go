@@ -41,6 +41,7 @@ type peer struct {
 	lookAt       time.Time // no new suspicion for a late beat before
 	refusalsFrom time.Time // nor for a refusal
 	calmAt       time.Time // next calm probe
+	warm         int       // how many more are due soon
 	echo         echo
 }
 

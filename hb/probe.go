@@ -3,10 +3,15 @@ package hb
 import "time"
 
 // calmPeriod is the least time between calm probes and questions to a host;
-// calmBeats is the same in keepalives.
+// calmBeats is the same in keepalives. When a link is new or has returned there
+// is one in each keepalive until one is answered, for warmTries at most, so that
+// there is something to go by. The peer is given a dead time then to deal with
+// what its return means, and warmProbes more tell what is normal.
 const (
 	calmPeriod = time.Second
 	calmBeats  = 10
+	warmTries  = 16
+	warmProbes = 8
 )
 
 // sendProbe sends NS_probe with the number c.probes. late: the peer is
@@ -34,7 +39,12 @@ func (c *Core) calm(now time.Time, p *peer) {
 	if now.Before(p.calmAt) {
 		return
 	}
-	p.calmAt = now.Add(max(calmPeriod, calmBeats*p.keepalive))
+	wait := max(calmPeriod, calmBeats*p.keepalive)
+	if p.warm > 0 {
+		p.warm--
+		wait = p.keepalive
+	}
+	p.calmAt = now.Add(wait)
 	c.probe(now, p, "", false)
 	for i := range p.links {
 		l := &p.links[i]
@@ -48,6 +58,15 @@ func (c *Core) calm(now time.Time, p *peer) {
 	}
 	c.askHost(now, p)
 }
+
+// returned begins anew to learn what is normal on a link.
+func (c *Core) returned(now time.Time, p *peer, medium int) {
+	p.calmAt, p.warm = now, warmProbes+warmTries
+	p.links[medium].trip.stale, p.echo.trip.stale = true, true
+}
+
+// normal: answers that come now are not the first after a return.
+func (p *peer) normal() bool { return p.warm < warmProbes }
 
 func (c *Core) askHost(now time.Time, p *peer) {
 	p.echo.asked, p.echo.open, p.echo.mixed = now, true, false
@@ -92,7 +111,12 @@ func (c *Core) heardAlive(now time.Time, p *peer, medium int, in *incoming) {
 		if l := &p.links[medium]; l.calm == n {
 			l.calm = 0
 			l.answers.take(true)
-			l.trip.sample(now.Sub(l.calmAt))
+			if p.normal() || !l.trip.known {
+				l.trip.sample(now.Sub(l.calmAt))
+			}
+			if !p.normal() {
+				p.warm, p.calmAt = warmProbes, now.Add(p.deadtime)
+			}
 		}
 	}
 	if s := &p.suspicion; s.on && n >= s.first && n <= s.last {
@@ -120,8 +144,8 @@ const echoMisses = 2
 // lately.
 func (e *echo) works() bool { return e.trip.known && e.missed <= echoMisses }
 
-func (e *echo) answered(now time.Time) {
-	if e.open && !e.mixed {
+func (e *echo) answered(now time.Time, normal bool) {
+	if e.open && !e.mixed && (normal || !e.trip.known) {
 		e.trip.sample(now.Sub(e.asked))
 	}
 	e.open, e.missed = false, 0

@@ -119,7 +119,7 @@ func (c *Core) heardSelf(now time.Time, medium string, in *incoming) {
 func (c *Core) receive(now time.Time, medium string, p *peer, in *incoming) {
 	on := c.medium(medium)
 	if c.heardOn(now, p.name, p.links, on, p.newest) {
-		p.calmAt = now // to know its round trip
+		c.returned(now, p, on)
 	}
 	if !p.heard {
 		p.heard = true

@@ -7,12 +7,13 @@ import "time"
 type roundTrip struct {
 	smooth, vary time.Duration
 	known        bool
+	stale        bool // known from before a break: the next sample begins anew
 }
 
 func (r *roundTrip) sample(d time.Duration) {
 	d = max(0, d)
-	if !r.known {
-		r.smooth, r.vary, r.known = d, d/2, true
+	if !r.known || r.stale {
+		*r = roundTrip{smooth: d, vary: d / 2, known: true}
 		return
 	}
 	r.vary += ((r.smooth - d).Abs() - r.vary) / 4

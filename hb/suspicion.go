@@ -318,7 +318,7 @@ func (c *Core) trust(now time.Time, p *peer, by string) {
 
 // hostAnswered: the peer's machine lives.
 func (c *Core) hostAnswered(now time.Time, p *peer) {
-	p.echo.answered(now)
+	p.echo.answered(now, p.normal())
 	if p.suspicion.on {
 		p.suspicion.echoes++
 	}

@@ -193,6 +193,7 @@ func (d *daemon) makeHeartbeat() error {
 		return err
 	}
 	d.heartbeat, err = driver.New(driver.Config{
+		Precise: true,
 		Core: core, Media: ms, Hosts: hosts, BeforeBeat: d.lease.BeforeBeat, Load: driver.LoadAverage,
 	})
 	return err

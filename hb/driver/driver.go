@@ -44,6 +44,9 @@ type Config struct {
 	// Load, if set, returns the text of /proc/loadavg for the peers. It is
 	// called at most once a second; see LoadAverage.
 	Load func() string
+	// Precise makes short waits exact; see alarm. Not for the fake clock of
+	// package synctest.
+	Precise bool
 	// Queue is how many events wait for a reader before Run gives up.
 	// Default 4096.
 	Queue int

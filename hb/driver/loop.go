@@ -12,6 +12,13 @@ import (
 func (d *Driver) loop(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var alarm alarm
+	if d.cfg.Precise {
+		if err := alarm.open(); err != nil {
+			return err
+		}
+		defer alarm.close()
+	}
 	for ctx.Err() == nil {
 		now := time.Now()
 		// What arrived before the deadline must count before the deadline
@@ -31,7 +38,12 @@ func (d *Driver) loop(ctx context.Context) error {
 			return err
 		}
 
-		timer.Reset(time.Until(d.core.Deadline()))
+		wait := time.Until(d.core.Deadline())
+		if alarm.set(wait) {
+			timer.Stop()
+		} else {
+			timer.Reset(wait)
+		}
 		events, event := d.events, d.queue.first()
 		if event == nil {
 			events = nil
@@ -39,6 +51,7 @@ func (d *Driver) loop(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-timer.C:
+		case <-alarm.c:
 		case g := <-d.in:
 			d.receive(g, time.Now())
 		case n := <-d.notices:
