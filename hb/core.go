@@ -246,6 +246,20 @@ func (c *Core) event(e Event) { c.out.events = append(c.out.events, e) }
 // difference: after a small delay nobody cares, but from one keepalive on it
 // is a stall, and what we did not hear meanwhile is not the others' silence.
 func (c *Core) enter(now time.Time) time.Time {
+	now = c.wake(now)
+	c.stir()
+	return now
+}
+
+// stir: of each peer something else may be due now.
+func (c *Core) stir() {
+	for _, p := range c.peers {
+		p.due = time.Time{}
+	}
+}
+
+// wake is enter for a call that concerns one peer at most, which it stirs itself.
+func (c *Core) wake(now time.Time) time.Time {
 	if now.Before(c.lastCall) {
 		now = c.lastCall
 	}
@@ -262,6 +276,7 @@ func (c *Core) enter(now time.Time) time.Time {
 				c.look(now, p)
 			}
 		}
+		c.stir()
 		shift(c.links, late)
 		for i := range c.pings {
 			c.pings[i].since = c.pings[i].since.Add(late)

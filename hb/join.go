@@ -18,6 +18,7 @@ func (c *Core) checkComplete(now time.Time) {
 		}
 	}
 	c.complete, c.asking = true, true
+	c.stir()
 	c.ask(now)
 }
 

@@ -89,17 +89,10 @@ func (c *Core) earliestDeadline() time.Time {
 		earlier(c.guard.answerAt)
 	}
 	for _, p := range c.peers {
-		if p.status != Dead {
-			earlier(p.since.Add(c.silenceLimit(p)))
-			for i := range p.win.missing {
-				earlier(p.win.missing[i].due)
-			}
-			earlier(c.suspicionDeadline(p))
+		if p.due.IsZero() {
+			p.due = c.peerDeadline(p)
 		}
-		if !p.order.endAt.IsZero() {
-			earlier(p.order.endAt)
-		}
-		earlier(c.linksDeadline(p))
+		earlier(p.due)
 	}
 	for i := range c.pings {
 		if c.pings[i].status != Dead {
@@ -112,6 +105,22 @@ func (c *Core) earliestDeadline() time.Time {
 		}
 	}
 	return at
+}
+
+// peerDeadline is when there is something to do about a peer. It depends on that
+// peer, on the media that work and on whether the membership is complete.
+func (c *Core) peerDeadline(p *peer) time.Time {
+	at := c.linksDeadline(p)
+	if !p.order.endAt.IsZero() {
+		at = earliest(at, p.order.endAt)
+	}
+	if p.status == Dead {
+		return at
+	}
+	for i := range p.win.missing {
+		at = earliest(at, p.win.missing[i].due)
+	}
+	return earliest(earliest(at, p.since.Add(c.silenceLimit(p))), c.suspicionDeadline(p))
 }
 
 // beat sends the periodic status. The schedule is absolute, so a late beat

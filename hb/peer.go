@@ -32,6 +32,7 @@ type peer struct {
 	order      order
 	newest     uint64                 // its highest number heard on any medium
 	passed     [numbersKept]time.Time // when newest came to each of the last numbers
+	due        time.Time              // when there is something to do about it; zero: to be found out
 
 	// Of a Systole node (see suspicion in the package comment).
 	systole      bool

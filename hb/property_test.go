@@ -107,6 +107,17 @@ func (s *sim) boot(name string) {
 	}
 }
 
+// deadlines: what each core remembers of when something is due is what it is.
+func (s *sim) deadlines() {
+	for _, name := range s.names {
+		if c := s.Core(name); c != nil {
+			if at, want := c.Deadline(), c.FreshDeadline(); !at.Equal(want) {
+				s.t.Fatalf("%v %s: deadline %v, found anew %v", s.Since(), name, at, want)
+			}
+		}
+	}
+}
+
 // agreed: every running node is active and sees every running one so, and no
 // other one alive.
 func (s *sim) agreed() bool {
@@ -181,7 +192,7 @@ func TestEveryMessageArrives(t *testing.T) {
 		}
 		requestsBefore, lostBefore := s.requests(), s.Network.Lost
 		for range 300 {
-			s.Run(time.Duration(rnd.IntN(100)) * time.Millisecond)
+			s.RunUntil(time.Duration(rnd.IntN(100))*time.Millisecond, func() bool { s.deadlines(); return false })
 			src := s.names[rnd.IntN(len(s.names))]
 			m := wire.New("test", "info", strconv.Itoa(rnd.IntN(1000)))
 			dest := ""

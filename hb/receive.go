@@ -11,7 +11,7 @@ import (
 // Receive takes one packet from a medium. A bad one changes nothing and is
 // reported. packet is not kept.
 func (c *Core) Receive(now time.Time, medium string, packet []byte) {
-	now = c.enter(now)
+	now = c.wake(now)
 	c.counters.Received++
 	m, _, err := c.decoder.Decode(packet, c.cfg.Keys)
 	if err != nil {
@@ -35,6 +35,7 @@ func (c *Core) Receive(now time.Time, medium string, packet []byte) {
 	in.key = c.decoder.Key()
 	if p := c.sender(now, medium, &in); p != nil {
 		p.noteKey(in.key)
+		p.due = time.Time{}
 		c.receive(now, medium, p, &in)
 	}
 }

@@ -21,6 +21,17 @@ type trial struct {
 	at     []time.Time
 }
 
+// deadlines: what each core remembers of when something is due is what it is.
+func (tr *trial) deadlines(t *rapid.T) {
+	for _, n := range tr.cfg.Nodes {
+		if c := tr.Core(n); c != nil {
+			if at, want := c.Deadline(), c.FreshDeadline(); !at.Equal(want) {
+				t.Fatalf("%v %s: deadline %v, found anew %v", tr.Since(), n, at, want)
+			}
+		}
+	}
+}
+
 func newTrial(t *rapid.T, faults hbtest.Faults) *trial {
 	ka := time.Duration(rapid.SampledFrom([]int{10, 20, 100, 1000}).Draw(t, "keepalive")) * time.Millisecond
 	cfg := hb.Config{
@@ -49,7 +60,8 @@ func newTrial(t *rapid.T, faults hbtest.Faults) *trial {
 	if !tr.RunUntil(time.Minute, active) {
 		t.Fatal("not active")
 	}
-	tr.Run(max(20*ka, 3*time.Second) + time.Duration(rapid.IntRange(0, 1000).Draw(t, "phase"))*ka/1000)
+	phase := time.Duration(rapid.IntRange(0, 1000).Draw(t, "phase")) * ka / 1000
+	tr.RunUntil(max(20*ka, 3*time.Second)+phase, func() bool { tr.deadlines(t); return false })
 	tr.OnEvent = func(node string, e hb.Event) {
 		if c, ok := e.(hb.NodeChanged); ok && node == "b" && c.To == hb.Dead {
 			tr.deaths, tr.at = append(tr.deaths, c), append(tr.at, tr.Now())
@@ -96,7 +108,7 @@ func TestEarlyDeathIsDeath(t *testing.T) {
 			}
 			return
 		}
-		tr.Run(tr.cfg.Deadtime + tr.cfg.Keepalive + 10*time.Millisecond)
+		tr.RunUntil(tr.cfg.Deadtime+tr.cfg.Keepalive+10*time.Millisecond, func() bool { tr.deadlines(t); return false })
 		if len(tr.deaths) != 1 {
 			t.Fatalf("%s: %d deaths: %v", what, len(tr.deaths), tr.deaths)
 		}

@@ -43,6 +43,7 @@ type PeerView struct {
 	Keepalive time.Duration // as it announces it; 0 for an old node
 	Ends      bool          // it says that its data plane ends with its process
 	Suspected bool          // it is being asked whether it lives
+	Warm      int           // calm probes that are due in the next keepalives, a link having come up
 	Look      time.Duration // how long it would be asked until its silence is a death; 0: only the dead time makes it one
 }
 
@@ -118,6 +119,7 @@ func (c *Core) SnapshotInto(now time.Time, into *View) {
 			Keepalive:  p.announcedKeepalive(),
 			Ends:       p.ends,
 			Suspected:  p.suspicion.on,
+			Warm:       p.warm,
 			Look:       c.lookTime(p),
 		})
 	}

@@ -25,6 +25,7 @@ type packet struct {
 	again bool   // a beat that is sent again
 	beat  bool   // and if so:
 	sent  time.Duration
+	seq   string // its number, when it was asked for
 }
 
 // flights is a heap by time, then by order of sending. It is made by hand:
@@ -77,7 +78,7 @@ func (n *Network) pack(data []byte) *packet {
 	if k := len(n.free); k > 0 {
 		p, n.free = n.free[k-1], n.free[:k-1]
 	}
-	p.data, p.from, p.beat, p.again = append(p.data[:0], data...), nil, false, false
+	*p = packet{data: append(p.data[:0], data...)}
 	return p
 }
 

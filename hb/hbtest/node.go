@@ -65,7 +65,7 @@ func (n *Network) BeatArrived(from, to string) (sent, came time.Duration) {
 // beatCame notes a beat, or one that is sent again.
 func (nd *node) beatCame(p *packet, now time.Duration) {
 	if p.again || len(nd.repeats) > 0 {
-		r := repeat{p.from.index, p.life, seqOf(p)}
+		r := repeat{p.from.index, p.life, p.number()}
 		if p.again {
 			if nd.repeats = append(nd.repeats, r); len(nd.repeats) > maxRepeats {
 				nd.repeats = slices.Delete(nd.repeats, 0, maxRepeats/2)
@@ -81,13 +81,17 @@ func (nd *node) beatCame(p *packet, now time.Duration) {
 	}
 }
 
-func seqOf(p *packet) string {
+// number is the packet's sequence number, as text.
+func (p *packet) number() string {
+	if p.seq != "" {
+		return p.seq
+	}
 	m, _, err := wire.Decode(p.data, p.from.cfg.Keys)
 	if err != nil {
 		panic(fmt.Sprintf("hbtest: %s sent what does not decode: %v", p.from.cfg.Node, err))
 	}
-	seq, _ := m.Get("seq")
-	return seq
+	p.seq, _ = m.Get("seq")
+	return p.seq
 }
 
 // Woken is when a node last went on after a pause.
