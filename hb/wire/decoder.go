@@ -10,12 +10,14 @@ type Decoder struct {
 	raw    []byte // what was base64
 	fields []Field
 	names  map[string]string // names of fields that are not in the list of section 4
+	last   []string          // names of the fields of the packet before, by place
+	at     int               // the place of the next
 }
 
 // Decode is the function Decode, but the message is valid only until the next
 // call; Clone makes one that stays.
 func (d *Decoder) Decode(packet []byte, k Keys) (Message, Format, error) {
-	d.key = Key{}
+	d.key, d.at = Key{}, 0
 	return d.decode(packet, verifier{d, k, true})
 }
 
@@ -82,7 +84,22 @@ func (d *Decoder) room(n int) []byte {
 }
 
 // intern returns name as a string, without allocating if it was there before.
+// A packet mostly has the names of the one before, in the same order.
 func (d *Decoder) intern(name []byte) string {
+	at := d.at
+	d.at++
+	if at < len(d.last) && d.last[at] == string(name) {
+		return d.last[at]
+	}
+	s := d.known(name)
+	if at < keepNames {
+		d.last = append(d.last, make([]string, max(0, at+1-len(d.last)))...)
+		d.last[at] = s
+	}
+	return s
+}
+
+func (d *Decoder) known(name []byte) string {
 	if s, ok := names[string(name)]; ok {
 		return s
 	}
