@@ -30,7 +30,7 @@ func (d *Director) heartbeat(ev hb.Event) {
 		// its first status; it must not be taken for absent.
 		for _, p := range d.Cluster.View().Peers {
 			if p.Heard && p.Status != hb.Dead && d.isPeer(p.Name) {
-				d.step(takeover.Peer{Alive: true, Joining: p.Status == hb.Up, Deadtime: p.Deadtime, Why: "heard"})
+				d.step(takeover.Peer{Alive: true, Joining: p.Status == hb.Up, Systole: p.Systole, Deadtime: p.Deadtime, Why: "heard"})
 			}
 		}
 		d.step(takeover.Joined{})
@@ -81,7 +81,7 @@ func (d *Director) nodeChanged(e hb.NodeChanged) {
 		d.handedBy = time.Time{}
 		d.secondChance()
 	}
-	p := takeover.Peer{Alive: e.To != hb.Dead, Returned: e.Returned, Restarted: e.Restarted, Joining: e.To == hb.Up, Ended: e.Ended, Why: e.Why}
+	p := takeover.Peer{Alive: e.To != hb.Dead, Returned: e.Returned, Restarted: e.Restarted, Joining: e.To == hb.Up, Systole: e.Systole, Ended: e.Ended, Why: e.Why}
 	if v, ok := d.Cluster.View().Peer(e.Node); ok {
 		p.Deadtime = v.Deadtime
 	}

@@ -62,6 +62,7 @@ type NodeChanged struct {
 	Node     string
 	From, To Status
 	Ping     bool          // it is a ping node
+	Systole  bool          // To is not Dead nor Init: its status says that it is one
 	Why      string        // for people
 	Silence  time.Duration // To is Dead: how long it was silent, as far as we listened
 	Early    bool          // To is Dead: before the dead time; Why has the evidence

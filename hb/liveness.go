@@ -235,11 +235,11 @@ func (c *Core) heardStatus(now time.Time, p *peer, m *incoming) {
 	}
 	switch {
 	case from == Dead && !before.IsZero():
-		c.event(NodeChanged{Node: p.name, From: from, To: to, Returned: true, Why: "heard again with the same generation"})
+		c.event(NodeChanged{Node: p.name, From: from, To: to, Returned: true, Systole: p.systole, Why: "heard again with the same generation"})
 	case from == Dead:
-		c.event(NodeChanged{Node: p.name, From: from, To: to, Why: "heard for the first time"})
+		c.event(NodeChanged{Node: p.name, From: from, To: to, Systole: p.systole, Why: "heard for the first time"})
 	case from != to:
-		c.event(NodeChanged{Node: p.name, From: from, To: to, Why: "it says so"})
+		c.event(NodeChanged{Node: p.name, From: from, To: to, Systole: p.systole, Why: "it says so"})
 	}
 }
 

@@ -66,6 +66,10 @@ type (
 		// Joining: its status is "up": it runs, but is not active yet, so it
 		// holds nothing.
 		Joining bool
+		// Systole: its beats say that it is a Systole director. It will answer
+		// our hello, so until it has, what it says may be meant for our
+		// previous incarnation.
+		Systole bool
 		// Ended, with a death: its data plane is known to have ended (its
 		// daemon is gone and had said that the plane goes with it).
 		Ended bool

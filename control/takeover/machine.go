@@ -152,6 +152,7 @@ type Machine struct {
 
 	peerAlive, peerEver bool
 	peerSystole         bool
+	peerGreets          bool  // its beats say that it is a Systole director: it will answer our hello
 	peerReported        bool  // since we joined, in its present incarnation
 	gone                bool  // it said shutdone
 	owedReport          bool  // "starting" came before the peer was alive

@@ -12,7 +12,7 @@ func (m *Machine) peer(p Peer) {
 		m.peerDead(p.Why)
 		return
 	}
-	m.peerJoining = p.Joining
+	m.peerJoining, m.peerGreets = p.Joining, p.Systole
 	if m.peerAlive && !p.Returned && !p.Restarted {
 		// Its status is known, so from now on we notice if a message of it is
 		// lost; an answer that was lost before is not sent again.

@@ -108,7 +108,7 @@ func (m *Machine) settle() {
 	if m.state != stateReceived && m.state != stateStarting || !m.peerReported || m.stopping {
 		return
 	}
-	if m.peerSystole && !m.greeted {
+	if (m.peerSystole || m.peerGreets) && !m.greeted {
 		return // what we know may have been said to our old incarnation
 	}
 	if m.otherStable || m.peerSystole && m.state == stateReceived && m.otherHeld == None {

@@ -173,6 +173,32 @@ func TestHelloAgain(t *testing.T) {
 	}
 }
 
+// TestReportForThePreviousIncarnation: who has just restarted may get what a
+// peer that was busy answers to its previous incarnation. If the peer's beats say
+// that it is a Systole director, only the answer to our own hello counts; an old
+// node has no other answer than its report.
+func TestReportForThePreviousIncarnation(t *testing.T) {
+	for _, systole := range []bool{true, false} {
+		now := time.Unix(1, 0)
+		m := New(Config{Node: "node1", Peer: "node2"})
+		m.Step(now, Peer{Alive: true, Systole: systole})
+		hello := ""
+		for _, out := range m.Step(now, Joined{}) {
+			if s, ok := out.(Send); ok && s.Msg.Type() == typeSystole {
+				hello, _ = s.Msg.Get("n")
+			}
+		}
+		m.Step(now, Message{Msg: wire.New("resource", "rsc_hold", "foreign", "rtype", "full", "isstable", "1")})
+		if v := m.View(); (v.State == "stable") == systole {
+			t.Errorf("Systole %v: after a report: %+v", systole, v)
+		}
+		m.Step(now, Message{Msg: wire.New(typeSystole, "info", infoHold, "rsc_hold", "all", "epoch", "2/1", "isstable", "1", "re", hello)})
+		if v := m.View(); v.State != "stable" || systole && v.Held != None {
+			t.Errorf("Systole %v: after the answer: %+v", systole, v)
+		}
+	}
+}
+
 // step feeds whatever comes and checks what must hold after any input.
 func stepAnyhow(t interface{ Fatalf(string, ...any) }, m *Machine, now time.Time, in Input) (ops []Done) {
 	for _, out := range m.Step(now, in) {

@@ -97,14 +97,14 @@ func (d *director) event(e hb.Event) {
 	switch e := e.(type) {
 	case hb.Joined:
 		if v, ok := d.c.net.Core(d.n.name).Snapshot(d.c.net.Now()).Peer(d.peer.n.name); ok && v.Heard && v.Status != hb.Dead {
-			d.input(takeover.Peer{Alive: true, Joining: v.Status == hb.Up, Deadtime: v.Deadtime, Why: "heard"})
+			d.input(takeover.Peer{Alive: true, Joining: v.Status == hb.Up, Systole: v.Systole, Deadtime: v.Deadtime, Why: "heard"})
 		}
 		d.input(takeover.Joined{})
 	case hb.NodeChanged:
 		if e.Node == d.peer.n.name {
 			d.input(takeover.Peer{
 				Alive: e.To != hb.Dead, Returned: e.Returned, Restarted: e.Restarted,
-				Joining: e.To == hb.Up, Ended: e.Ended, Deadtime: d.c.plan.Deadtime, Why: e.Why,
+				Joining: e.To == hb.Up, Systole: e.Systole, Ended: e.Ended, Deadtime: d.c.plan.Deadtime, Why: e.Why,
 			})
 		}
 	case hb.Delivered:
