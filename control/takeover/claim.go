@@ -128,6 +128,19 @@ func (m *Machine) lose(c Class, why string) {
 	m.release(c, false, forLose, why)
 }
 
+// peerBuried: the peer has taken us for dead and owned everything, for however
+// short a time. It may have let go, and its words of that may have overtaken this
+// one; if not, its next report decides.
+func (m *Machine) peerBuried(msg wire.Message) {
+	if node, _ := msg.Get("node"); node != m.cfg.Node {
+		return
+	}
+	m.contested |= m.active
+	if !orderOf(msg).after(m.lastReport) {
+		m.regain()
+	}
+}
+
 // regain announces what the peer owned, too, and holds no more by its newest
 // report: its last ARP answers may be younger than our announcement.
 func (m *Machine) regain() {

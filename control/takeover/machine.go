@@ -205,6 +205,11 @@ func (m *Machine) Step(now time.Time, in Input) []Output {
 	if m.stopped {
 		return nil
 	}
+	if at := m.Deadline(); m.lease == LeaseSuspended && !at.IsZero() && now.Sub(at) > m.cfg.Keepalive {
+		// Nobody called us in time, so what is said to us next may be as old;
+		// without a lease there is time to hear the rest.
+		m.believeAt = now.Add(2 * m.cfg.Keepalive)
+	}
 	m.now, m.out = now, nil
 	switch in := in.(type) {
 	case Joined:

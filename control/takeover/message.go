@@ -228,6 +228,8 @@ func (m *Machine) message(msg wire.Message) {
 		if err := m.startStandby(c.Inverse()); err != nil {
 			m.warn("%s asked to take over %s, refused: %v", m.cfg.Peer, word, err)
 		}
+	case "stonith":
+		m.peerBuried(msg)
 	case "shutdone":
 		m.peerShutdone(orderOf(msg))
 	case "ip-request":

@@ -104,9 +104,13 @@ func (m *Machine) peerAsks(msg wire.Message) error {
 		m.give()
 	case info == "done" && m.phase == phasePromised && c.Inverse() == m.class:
 		// Older reports of the peer still show what it has let go.
-		if o.after(m.lastReport) {
+		switch {
+		case o.after(m.lastReport):
 			m.lastReport = o
 			m.otherHeld &^= m.class
+		case m.otherHeld&m.class != None:
+			m.cancelStandby(false, m.cfg.Peer+" has taken it back")
+			return nil
 		}
 		m.take()
 	case info == "done" && m.phase == phaseGiving && m.handed:
