@@ -22,7 +22,8 @@
 // Snapshot into an image, copies it over the idle one and flips one word. The
 // image that was left is not written again before an RCU grace period is over,
 // that is, until no packet can still be using it; that wait happens in the
-// background, not in the Apply that flipped.
+// background, not in the Apply that flipped, and mostly takes less time than the
+// next Apply needs to be compiled (grace.go).
 //
 // # Identities
 //

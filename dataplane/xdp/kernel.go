@@ -52,20 +52,6 @@ func jiffyLength() (time.Duration, error) {
 	return time.Duration(res.Nano()), nil
 }
 
-// graceWithoutMembarrier is how long a packet may take at most where the
-// kernel cannot tell.
-const graceWithoutMembarrier = 100 * time.Millisecond
-
-// waitForReaders returns when every packet that was being handled on the call
-// has been handled: an RCU grace period.
-func waitForReaders() {
-	const cmdGlobal = 1 // MEMBARRIER_CMD_GLOBAL is synchronize_rcu()
-	if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, cmdGlobal, 0, 0); errno != 0 {
-		// Not with nohz_full=.
-		time.Sleep(graceWithoutMembarrier)
-	}
-}
-
 // leaseCall runs the lease program. It is one system call without allocation:
 // a director renews its lease with every beat, also when memory is short.
 type leaseCall struct {
