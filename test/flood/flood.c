@@ -12,6 +12,7 @@
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/tcp.h>
 #include <stddef.h>
@@ -31,6 +32,26 @@ const volatile __u32 first = 0;   /* the first client's address, host order */
 const volatile __u32 clients = 1; /* they take turns */
 const volatile __u32 fresh = 0;   /* each round of the clients has another port */
 
+/*
+ * The generations of kind 2 that may be in force: the older in the high half.
+ * The generator stamps the older into the sequence number, and the collector
+ * reads the newer: between the two was the packet's time.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} window SEC(".maps");
+
+static __u64 in_force(void)
+{
+	__u32 zero = 0;
+	__u64 *w = bpf_map_lookup_elem(&window, &zero);
+
+	return w ? *(volatile __u64 *)w : 0;
+}
+
 /* A stream runs on one CPU at a time. */
 __u32 at = 0;
 __u16 rounds = 0;
@@ -46,7 +67,7 @@ int generate(struct xdp_md *ctx)
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	__u64 *words = data;
 	struct iphdr *ip = data + ETH_HLEN;
-	__be16 *port = data + ETH_HLEN + sizeof(*ip);
+	struct tcphdr *tcp = (void *)(ip + 1);
 
 	if (data + FRAME_WORDS * 8 > end)
 		return XDP_ABORTED;
@@ -55,7 +76,9 @@ int generate(struct xdp_md *ctx)
 		words[i] = frame[i];
 	ip->saddr = bpf_htonl(first + at);
 	if (fresh)
-		*port = bpf_htons(1024 + rounds);
+		tcp->source = bpf_htons(1024 + rounds);
+	if (ip->protocol == IPPROTO_TCP)
+		tcp->seq = bpf_htonl(in_force() >> 32);
 	if (++at >= clients) {
 		at = 0;
 		rounds++;
@@ -70,8 +93,7 @@ struct tally {
 	__u64 moved;     /* of a tracked client, from another server than before */
 	__u64 elsewhere; /* to no server: second chances, answers of the kernel */
 	__u64 opened[SERVERS]; /* SYNs, by the number of the server */
-	__u32 lowest;    /* generation of kind 2 */
-	__u32 highest;
+	__u64 outside; /* to a server of a generation that was not in force */
 };
 
 const struct tally *const tally_type = NULL;
@@ -115,12 +137,10 @@ int collect(struct xdp_md *ctx)
 	server = mac[5];
 	if (mac[1] == 2) {
 		generation = mac[2] << 16 | mac[3] << 8 | mac[4];
-		if (generation < t->lowest || !t->lowest)
-			t->lowest = generation;
-		if (generation > t->highest)
-			t->highest = generation;
+		if (generation < bpf_ntohl(tcp->seq) || generation > (__u32)in_force())
+			t->outside++;
 	}
-	if (ip->protocol == 6 && tcp->syn)
+	if (ip->protocol == IPPROTO_TCP && tcp->syn)
 		t->opened[server & (SERVERS - 1)]++;
 	client = bpf_ntohl(ip->saddr) - tracked;
 	was = client < TRACKED ? bpf_map_lookup_elem(&server_of, &client) : NULL;

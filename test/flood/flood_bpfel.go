@@ -19,8 +19,7 @@ type FloodTally struct {
 	Moved     uint64
 	Elsewhere uint64
 	Opened    [256]uint64
-	Lowest    uint32
-	Highest   uint32
+	Outside   uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -29,6 +28,7 @@ type FloodTally struct {
 const (
 	FloodMapServerOf  = "server_of"
 	FloodMapTallies   = "tallies"
+	FloodMapWindow    = "window"
 	FloodProgCollect  = "collect"
 	FloodProgGenerate = "generate"
 	FloodVarAt        = "at"
@@ -94,6 +94,7 @@ type FloodProgramSpecs struct {
 type FloodMapSpecs struct {
 	ServerOf *ebpf.MapSpec `ebpf:"server_of"`
 	Tallies  *ebpf.MapSpec `ebpf:"tallies"`
+	Window   *ebpf.MapSpec `ebpf:"window"`
 }
 
 // FloodVariableSpecs contains global variables before they are loaded into the kernel.
@@ -133,12 +134,14 @@ func (o *FloodObjects) Close() error {
 type FloodMaps struct {
 	ServerOf *ebpf.Map `ebpf:"server_of"`
 	Tallies  *ebpf.Map `ebpf:"tallies"`
+	Window   *ebpf.Map `ebpf:"window"`
 }
 
 func (m *FloodMaps) Close() error {
 	return _FloodClose(
 		m.ServerOf,
 		m.Tallies,
+		m.Window,
 	)
 }
 

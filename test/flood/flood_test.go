@@ -193,8 +193,27 @@ func TestFresh(t *testing.T) {
 	if n := sentBy(t, stream); tally.Opened[1]+tally.Opened[2] != n || tally.Opened[1] != tally.Opened[2] && n == 1000 {
 		t.Errorf("%d sent; to the two servers %d and %d", n, tally.Opened[1], tally.Opened[2])
 	}
-	if tally.Lowest != 70_000 || tally.Highest != 70_001 {
-		t.Errorf("generations %d to %d", tally.Lowest, tally.Highest)
+	if tally.Outside != 1000 && tally.Outside != sentBy(t, stream) {
+		t.Errorf("%d of %d frames outside of no generation", tally.Outside, sentBy(t, stream))
+	}
+	before := tally.Outside
+	for _, tt := range []struct{ from, to, outside uint32 }{
+		{70_000, 70_001, 0}, {70_000, 70_000, 500}, {70_001, 70_001, 500}, {70_001, 70_002, 500}, {1, 1 << 24, 0},
+	} {
+		if err := w.InForce(tt.from, tt.to); err != nil {
+			t.Fatal(err)
+		}
+		sent := sentBy(t, stream)
+		if err := w.Do(func() error { return stream.Send(1000) }); err != nil {
+			t.Fatal(err)
+		}
+		if tally, err = w.Tally(); err != nil {
+			t.Fatal(err)
+		}
+		if got := tally.Outside - before; sentBy(t, stream) == sent+1000 && got != uint64(tt.outside) {
+			t.Errorf("in force %d to %d: %d outside, want %d", tt.from, tt.to, got, tt.outside)
+		}
+		before = tally.Outside
 	}
 	st, err := p.Stats()
 	if err != nil {

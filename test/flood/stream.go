@@ -66,7 +66,8 @@ func (w *Wire) Stream(t Traffic) (*Stream, error) {
 			return nil, fmt.Errorf("variable %s: %w", name, err)
 		}
 	}
-	if err := spec.LoadAndAssign(&s.objects, nil); err != nil {
+	opts := &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{FloodMapWindow: w.objects.Window}}
+	if err := spec.LoadAndAssign(&s.objects, opts); err != nil {
 		return nil, fmt.Errorf("generator: %w", err)
 	}
 	w.streams = append(w.streams, s)
@@ -80,7 +81,8 @@ type xdpMD struct {
 
 // Send sends n frames from the calling thread's CPU, which must be in the wire's
 // namespace (Do, OnCPU), and returns when the last was counted or lost. If a
-// signal interrupts the call it sends more.
+// signal interrupts the call it sends more. Each call takes some 20 ms besides,
+// in which the kernel gives its frames back, so send many.
 func (s *Stream) Send(n int) error {
 	_, err := s.objects.Generate.Run(&ebpf.RunOptions{
 		Data:    make([]byte, frameBytes),

@@ -203,9 +203,7 @@ type Tally struct {
 	Moved     uint64     // packets of tracked clients that went to another server than the one before
 	Elsewhere uint64     // frames that went to no server
 	Opened    [256]uint64
-	// Lowest and Highest are the generations of servers made by Passing, since
-	// the last Forget; 0: none.
-	Lowest, Highest uint32
+	Outside   uint64 // TCP segments to a server made by Passing of a generation not in force
 }
 
 // Tally reads the counters of all CPUs.
@@ -224,12 +222,15 @@ func (w *Wire) Tally() (Tally, error) {
 		}
 		sum.Moved += t.Moved
 		sum.Elsewhere += t.Elsewhere
-		if t.Lowest != 0 && (sum.Lowest == 0 || t.Lowest < sum.Lowest) {
-			sum.Lowest = t.Lowest
-		}
-		sum.Highest = max(sum.Highest, t.Highest)
+		sum.Outside += t.Outside
 	}
 	return sum, nil
+}
+
+// InForce says which generations of servers made by Passing may have packets
+// from now on: before a change the old one and the new, after it the new.
+func (w *Wire) InForce(from, to uint32) error {
+	return w.objects.Window.Put(uint32(0), uint64(from)<<32|uint64(to))
 }
 
 // Forget resets all counters, and the servers of tracked clients if clients is
