@@ -15,6 +15,7 @@ import (
 
 	"systole/dataplane"
 	"systole/dataplane/xdp"
+	"systole/test/built"
 	"systole/test/flood"
 )
 
@@ -133,7 +134,7 @@ func generation(g uint32) dataplane.Snapshot {
 		slices.Reverse(stay)
 	}
 	s.Services[0].Scheduler = "wrr"
-	passing := dataplane.Service{ServiceKey: api, Scheduler: "rr"}
+	passing := dataplane.Service{ServiceKey: rolling, Scheduler: "rr"}
 	for i := range byte(1 + g%5) {
 		passing.Servers = append(passing.Servers, dataplane.RealServer{
 			Addr: netip.AddrFrom4([4]byte{192, 168, 146, 1 + i}), Weight: 1, MAC: flood.Passing(g, i),
@@ -153,7 +154,7 @@ func TestAppliesUnderTraffic(t *testing.T) {
 	w := newWire(t)
 	p := w.loaded(generation(1), 1<<17)
 	w.establish()
-	anew := w.stream(api, netip.MustParseAddr("10.128.0.0"), "S", 1<<16, true)
+	anew := w.stream(rolling, netip.MustParseAddr("10.128.0.0"), "S", 1<<16, true)
 
 	w.must(w.InForce(1, 1))
 	stop := w.background(w.cpus[0], func() error {
@@ -264,5 +265,5 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(built.Run(m, &binary))
 }

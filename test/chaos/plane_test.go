@@ -30,9 +30,9 @@ func size[T int | time.Duration](short, long T) T {
 }
 
 var (
-	vip = netip.MustParseAddr("192.168.145.101")
-	web = dataplane.ServiceKey{VIP: vip, Port: 80, Protocol: dataplane.TCP}   // servers that stay
-	api = dataplane.ServiceKey{VIP: vip, Port: 8080, Protocol: dataplane.TCP} // servers of one generation
+	vip     = netip.MustParseAddr("192.168.145.101")
+	web     = dataplane.ServiceKey{VIP: vip, Port: 80, Protocol: dataplane.TCP}   // servers that stay
+	rolling = dataplane.ServiceKey{VIP: vip, Port: 8080, Protocol: dataplane.TCP} // servers of one generation
 )
 
 // established is how many connections there are beside what a test does.
