@@ -17,14 +17,18 @@ demo: build ## watch a pair of directors at work (root)
 # after the others, one at a time.
 test: test-deps build ## everything; as root, on Debian, nothing else is needed
 	go vet ./...
-	go test $$(go list ./... | grep -v -e '^systole/test/e2e' -e '^systole/test/interop' -e '^systole/test/failover' -e '^systole/cmd/systole/demo')
-	go test -count=1 -p 1 -timeout 8m ./cmd/systole/demo/... ./test/e2e/... ./test/interop/... ./test/failover/...
+	go test $$(go list ./... | grep -v -e '^systole/test/e2e' -e '^systole/test/interop' -e '^systole/test/failover' -e '^systole/test/chaos' -e '^systole/test/bench' -e '^systole/cmd/systole/demo')
+	go test -count=1 -p 1 -timeout 8m ./cmd/systole/demo/... ./test/e2e/... ./test/interop/... ./test/failover/... ./test/chaos/... ./test/bench/...
 
 test-deps: ## install, or name, what the tests need besides Go
 	@sh test/deps.sh
 
-bench: build ## ns per packet of the XDP program (root)
-	go test -run '^$$' -bench . -benchtime 1x ./test/bench
+# For people on the terminal; build/bench.json for machines, build/bench.txt for
+# benchstat, the plots of the README in docs.
+bench: ## what a packet, a configuration and the wire cost, in two minutes (root)
+	@mkdir -p build
+	go build -o build/bench ./test/bench
+	./build/bench -json build/bench.json -go build/bench.txt -svg docs $(ARGS)
 
 failover: ## what a client loses, beside keepalived and heartbeat (root; RUNS=10)
 	go test -count=1 -timeout 2h ./test/failover -run '^$$' -bench . -benchtime $(or $(RUNS),10)x

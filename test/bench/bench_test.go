@@ -1,159 +1,172 @@
-// Package bench measures what the data plane costs per packet. It needs root:
-//
-//	go test -bench . ./test/bench
-//
-// Each iteration runs the two floors and the director in turn, so that what
-// else the machine does hits all three. Reported are, in ns per packet, the
-// best run of each: "net" is the director less the floor that only returns,
-// "swap" the same for a program that swaps the MAC addresses and returns, the
-// least that any gate forwarding does. The size of the flow table matters: a
-// table of more pages than the processor's TLB holds costs a page walk per
-// packet once many flows take turns.
-package bench
+package main
 
 import (
-	"math"
-	"net"
-	"net/netip"
+	"bytes"
+	"context"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"io"
 	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
-
-	"github.com/cilium/ebpf"
+	"time"
 
 	"systole/dataplane"
-	"systole/dataplane/planetest"
-	"systole/dataplane/xdp"
+	"systole/test/golden"
+	"systole/test/need"
 )
 
-//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -go-package bench Generator generator.c -- -O2 -mcpu=v3 -Wall -Wextra -Werror -I/usr/include/x86_64-linux-gnu
-
-var (
-	own = net.HardwareAddr{2, 0, 0, 0, 0, 1}
-	vip = netip.MustParseAddr("192.168.145.101")
-)
-
-// repeat is the number of packets of one run: about a millisecond, so that some
-// runs are not interrupted.
-const repeat = 20_000
-
-func snapshot() dataplane.Snapshot {
-	s := dataplane.Snapshot{
-		VIPs:         []dataplane.VIP{{Addr: vip, Role: dataplane.Active}},
-		Services:     []dataplane.Service{{ServiceKey: dataplane.ServiceKey{VIP: vip, Port: 80, Protocol: dataplane.TCP}, Scheduler: "rr"}},
-		Peers:        []net.HardwareAddr{{2, 0, 0, 0, 0, 2}},
-		SecondChance: true,
-	}
-	for n := range byte(16) {
-		s.Services[0].Servers = append(s.Services[0].Servers, dataplane.RealServer{
-			Addr: netip.AddrFrom4([4]byte{192, 168, 145, 10 + n}), Weight: 1, MAC: net.HardwareAddr{2, 0, 0, 1, 0, n},
-		})
-	}
-	return s
-}
-
-// runner is a generator with one program behind it.
-type runner struct {
-	objects GeneratorObjects
-}
-
-func newRunner(b *testing.B, clients uint64, prog func(*GeneratorObjects) *ebpf.Program) *runner {
-	b.Helper()
-	spec, err := LoadGenerator()
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := spec.Variables[GeneratorVarClients].Set(clients); err != nil {
-		b.Fatal(err)
-	}
-	r := &runner{}
-	if err := spec.LoadAndAssign(&r.objects, nil); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { r.objects.Close() })
-	if err := r.objects.Next.Put(uint32(0), prog(&r.objects)); err != nil {
-		b.Fatal(err)
-	}
-	return r
-}
-
-// run returns ns per packet.
-func (r *runner) run(b *testing.B, frame []byte, times int, verdict uint32) float64 {
-	b.Helper()
-	got, d, err := r.objects.Generate.Benchmark(frame, times, nil)
-	if err != nil {
-		b.Fatal(err)
-	}
-	if got != verdict {
-		b.Fatalf("verdict %d, want %d", got, verdict)
-	}
-	return float64(d.Nanoseconds())
-}
-
+// BenchmarkPacket is one sample of each kind of packet for each iteration, for
+// a look with -bench; `make bench` has the rest.
 func BenchmarkPacket(b *testing.B) {
-	if os.Getuid() != 0 {
-		if os.Getenv("SYSTOLE_CI") == "1" {
-			b.Fatal("needs root: BPF programs")
-		}
-		b.Skip("needs root: BPF programs")
+	need.Root(b, "BPF programs")
+	all, err := kinds()
+	if err != nil {
+		b.Fatal(err)
 	}
-	const pass, tx = 2, 3
-	for _, bb := range []struct {
-		name    string
-		clients uint64
-		table   int  // entries of the flow table
-		open    bool // every packet is a SYN
-		to      netip.Addr
-		verdict uint32
-	}{
-		{"not our VIP", 10_000, 1 << 17, false, netip.MustParseAddr("192.168.145.201"), pass},
-		{"established, 1 flow", 1, 1 << 17, false, vip, tx},
-		{"established, 10k flows", 10_000, 1 << 17, false, vip, tx},
-		{"established, 500k flows", 500_000, 1 << 22, false, vip, tx},
-		{"new flow", math.MaxUint32, xdp.DefaultFlows, true, vip, tx},
-	} {
-		b.Run(bb.name, func(b *testing.B) {
-			p, err := xdp.Load(xdp.Config{Flows: bb.table}, own)
+	for _, k := range all {
+		b.Run(k.name, func(b *testing.B) {
+			s, err := k.setUp()
 			if err != nil {
 				b.Fatal(err)
 			}
-			b.Cleanup(func() { p.Close() })
-			if _, err := p.Apply(snapshot()); err != nil {
-				b.Fatal(err)
-			}
-			if err := p.Renew(dataplane.Unlimited); err != nil {
-				b.Fatal(err)
-			}
-			frame := planetest.Frame{
-				Dst: own, Src: net.HardwareAddr{2, 0, 0, 0, 9, 9},
-				From:     netip.MustParseAddrPort("10.0.0.1:40000"),
-				To:       netip.AddrPortFrom(bb.to, 80),
-				Protocol: dataplane.TCP, Flags: "S",
-			}
-			director := newRunner(b, bb.clients, func(*GeneratorObjects) *ebpf.Program { return p.Program() })
-			floor := newRunner(b, bb.clients, func(o *GeneratorObjects) *ebpf.Program { return o.FloorReturn })
-			swap := newRunner(b, bb.clients, func(o *GeneratorObjects) *ebpf.Program { return o.FloorSwap })
-			if !bb.open {
-				director.run(b, frame.Bytes(), int(bb.clients), bb.verdict) // make the flows
-				frame.Flags = "A"
-			}
-			in := frame.Bytes()
-			best := [3]float64{math.MaxFloat64, math.MaxFloat64, math.MaxFloat64}
+			defer s.close()
+			var net, swaps, loop series
 			for b.Loop() {
-				best[0] = min(best[0], floor.run(b, in, repeat, tx))
-				best[1] = min(best[1], swap.run(b, in, repeat, tx))
-				best[2] = min(best[2], director.run(b, in, repeat, bb.verdict))
+				director, floor, swap, err := s.sample(runs)
+				if err != nil {
+					b.Fatal(err)
+				}
+				net, swaps, loop = append(net, director-floor), append(swaps, swap-floor), append(loop, floor)
 			}
-			st, err := p.Stats()
-			if err != nil {
-				b.Fatal(err)
-			}
-			if bb.verdict == tx && st.Reasons["second_chance"]+st.Reasons["no_flow"] != 0 {
-				b.Fatalf("not the packets that were meant: %v", st.Reasons)
-			}
-			b.ReportMetric(best[2]-best[0], "net-ns/packet")
-			b.ReportMetric(best[1]-best[0], "swap-ns/packet")
-			b.ReportMetric(best[0], "floor-ns/packet")
+			b.ReportMetric(net.median(), "net-ns/packet")
+			b.ReportMetric(swaps.median(), "swap-ns/packet")
+			b.ReportMetric(loop.median(), "floor-ns/packet")
 			b.ReportMetric(0, "ns/op")
 		})
+	}
+}
+
+// connections are those of all services.
+func connections(st dataplane.Stats) (n uint64) {
+	for _, c := range st.Services {
+		n += c.Connections
+	}
+	return n
+}
+
+// Every kind of packet is the packet that is meant: the plane says so.
+func TestKinds(t *testing.T) {
+	need.Root(t, "BPF programs")
+	all, err := kinds()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reasons := map[string]string{"new ACK, no flow": "no_flow"}
+	for _, k := range all {
+		s, err := k.setUp()
+		if err != nil {
+			t.Errorf("%s: %v", k.name, err)
+			continue
+		}
+		before, err1 := s.plane.Stats()
+		_, _, _, err2 := s.sample(1)
+		after, err3 := s.plane.Stats()
+		if err := errors.Join(err1, err2, err3); err != nil {
+			t.Fatalf("%s: %v", k.name, err)
+		}
+		opened := connections(after) - connections(before)
+		if want := strings.HasPrefix(k.name, "new SYN"); want != (opened > 0) {
+			t.Errorf("%s: %d connections opened", k.name, opened)
+		}
+		if reason := reasons[k.name]; reason != "" && after.Reasons[reason] == before.Reasons[reason] {
+			t.Errorf("%s: want the reason %s, have %v", k.name, reason, after.Reasons)
+		}
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// some is a report with one of everything.
+func some() *report {
+	return &report{
+		Time: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC), Kernel: "6.18.0", CPU: "Some & Co CPU", CPUs: 2,
+		Packets: []packetResult{
+			{"established, 10k flows", "forwarded", series{50, 48, 61.5}, series{2, 3, 2}, series{25, 25, 26}, 65},
+			{"VLAN, 10k flows", "passed", series{1.5, 1, 2}, series{2, 3, 2}, series{25, 25, 26}, 0},
+		},
+		Wire:    []wireResult{{"established", 2, series{3.1e6, 3.2e6, 2.9e6}, 3_000_000, 0}},
+		Applies: []applyResult{{10_000, 100, series{700, 900}, series{710, 915}}},
+	}
+}
+
+func TestReport(t *testing.T) {
+	r := some()
+	for name, write := range map[string]func(io.Writer) error{
+		"report.txt": r.text, "report.json": r.json, "report.bench": r.benchmark, "packet.svg": r.plotPackets, "apply.svg": r.plotApplies,
+	} {
+		var b bytes.Buffer
+		if err := write(&b); err != nil {
+			t.Fatal(err)
+		}
+		golden.Check(t, name, b.Bytes())
+		if strings.HasSuffix(name, ".svg") {
+			for d := xml.NewDecoder(&b); ; {
+				if _, err := d.Token(); err == io.EOF {
+					break
+				} else if err != nil {
+					t.Errorf("%s: %v", name, err)
+					break
+				}
+			}
+		} else if strings.HasSuffix(name, ".json") && !json.Valid(b.Bytes()) {
+			t.Errorf("%s is no JSON", name)
+		}
+	}
+}
+
+// One quick run of a little of each, with all its files.
+func TestBench(t *testing.T) {
+	need.Root(t, "BPF programs")
+	dir := t.TempDir()
+	o := options{quick: true, only: regexp.MustCompile("packet/(not ours|VLAN)|wire/est|apply/10$"),
+		json: filepath.Join(dir, "b.json"), gob: filepath.Join(dir, "b.txt"), svg: filepath.Join(dir, "svg"), progress: t.Output()}
+	var out bytes.Buffer
+	if err := bench(t.Context(), o, &out); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("\n%s", out.String())
+	text, err := os.ReadFile(o.json)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		Packets []struct{ Name string }
+		Wire    []struct{ Sent, Lost uint64 }
+		Applies []struct{ Servers int }
+	}
+	if err := json.Unmarshal(text, &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Packets) != 2 || len(got.Wire) == 0 || len(got.Applies) != 1 {
+		t.Fatalf("%s", text)
+	}
+	for _, w := range got.Wire {
+		if w.Sent == 0 || w.Lost != 0 {
+			t.Errorf("%d packets sent over the wire, %d lost", w.Sent, w.Lost)
+		}
+	}
+	if _, err := os.Stat(o.svg); err == nil {
+		t.Error("plots of a part were drawn")
+	}
+
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	if err := bench(stopped, o, io.Discard); !errors.Is(err, context.Canceled) {
+		t.Errorf("interrupted: %v", err)
 	}
 }
