@@ -1,0 +1,215 @@
+package xdp
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"systole/bpf"
+	"systole/dataplane"
+	"systole/dataplane/flowsync"
+)
+
+// part is how many buckets one call of Sweep looks at: half a millisecond's
+// worth when nothing has changed.
+const part = 1 << 16
+
+// refreshShare: a flow with traffic is sent again each tenth of its timeout.
+const refreshShare = 10
+
+// Sweep finds what has changed in the flow table, for flowsync. It keeps a
+// shadow of the values it has seen, 8 bytes an entry: comparing it costs less
+// than a mark that the program would have to set for each packet that changes
+// something. Not for several goroutines.
+type Sweep struct {
+	p      *Plane
+	shadow [][ways]uint64 // by bucket: the value when it was sent, or not worth sending
+	at     int            // the bucket that is next
+	names  flowNames
+	aging  aging
+}
+
+var _ flowsync.Table = (*Sweep)(nil)
+
+// NewSweep returns a Sweep that has seen nothing.
+func (p *Plane) NewSweep() *Sweep {
+	return &Sweep{p: p, shadow: make([][ways]uint64, len(p.kernel.flows.elements)), aging: p.kernel.aging}
+}
+
+// flowNames are what the ids in the flow table stand for in one generation.
+type flowNames struct {
+	generation uint64
+	services   []dataplane.ServiceKey // by id; Protocol 0: not in the generation
+	active     []bool                 // by id: the service's address is active here
+	servers    []netip.Addr           // by id; not valid: the id is free
+}
+
+// names reads them. p.mu is held.
+func (p *Plane) names() flowNames {
+	img := p.active()
+	n := flowNames{
+		generation: img.Number,
+		services:   make([]dataplane.ServiceKey, MaxServices+1),
+		active:     make([]bool, MaxServices+1),
+		servers:    make([]netip.Addr, MaxServers+1),
+	}
+	roles := make(map[uint32]uint32)
+	for i := range img.Vips {
+		if v := &img.Vips[i]; v.Role != uint32(bpf.DirectorRoleROLE_NONE) {
+			roles[v.Addr] = v.Role
+		}
+	}
+	for i := range img.Services {
+		id := img.Services[i].Id
+		if id == 0 {
+			continue
+		}
+		key, _ := p.ids.serviceKey(id)
+		n.services[id] = key
+		n.active[id] = roles[addrWord(key.VIP)] == uint32(bpf.DirectorRoleROLE_ACTIVE)
+	}
+	for name, id := range p.ids.servers {
+		n.servers[id] = name.addr
+	}
+	return n
+}
+
+// Generation implements flowsync.Table.
+func (s *Sweep) Generation() uint64 {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	if s.p.closed {
+		return 0
+	}
+	return s.p.active().Number
+}
+
+// begin prepares a reading of the table; the caller unlocks p.reading.
+func (p *Plane) beginFlows(old flowNames) (flowNames, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return old, errClosed
+	}
+	p.reading.RLock()
+	if old.services == nil || old.generation != p.active().Number {
+		old = p.names()
+	}
+	return old, nil
+}
+
+// unit is the length of an age unit.
+func (p *Plane) unit() time.Duration { return p.kernel.jiffy << p.kernel.aging.shift }
+
+// flow is the flow of an entry with its service's id; not ok if it is another
+// one's by now, or of a service or server that is not in force. val is what the caller read of it.
+func (n *flowNames) flow(e *entry, val uint64, now uint32, a *aging, unit time.Duration) (f dataplane.Flow, service uint16, ok bool) {
+	key := atomic.LoadUint64(&e.Key)
+	if again := atomic.LoadUint64(&e.Val); flowVersion(again) != flowVersion(val) {
+		return f, 0, false // another flow's by now
+	}
+	service = flowService(key)
+	server := flowServer(val)
+	if int(service) >= len(n.services) || int(server) >= len(n.servers) {
+		return f, 0, false
+	}
+	svc := n.services[service]
+	if svc.Protocol == 0 || !n.servers[server].IsValid() {
+		return f, 0, false
+	}
+	state := flowState(val)
+	age := max(0, int32(now-flowSeen(val)))
+	return dataplane.Flow{
+		Client: flowClient(key), Service: svc, Port: svc.Port, Server: n.servers[server],
+		State: flowStates[state], Age: time.Duration(age) * unit,
+		Expires: time.Duration(a.timeouts[state]-age) * unit,
+	}, service, true
+}
+
+// Sweep implements flowsync.Table.
+func (s *Sweep) Sweep(offer func(place uint32, f dataplane.Flow) flowsync.Answer) (end bool, err error) {
+	p := s.p
+	if s.names, err = p.beginFlows(s.names); err != nil {
+		return false, err
+	}
+	defer p.reading.RUnlock()
+	jiffies, err := p.jiffies()
+	if err != nil {
+		return false, err
+	}
+	now := uint32(jiffies >> s.aging.shift)
+	buckets := p.kernel.flows.elements
+	stop := min(s.at+part, len(buckets))
+	for ; s.at < stop; s.at++ {
+		b, shadow := &buckets[s.at], &s.shadow[s.at]
+		for i := range b.Way {
+			val := atomic.LoadUint64(&b.Way[i].Val)
+			if val == shadow[i] || !s.changed(val, shadow[i]) {
+				continue
+			}
+			if !s.send(entryOf(b, i), &shadow[i], val, now, uint32(s.at*ways+i), offer) {
+				return false, nil
+			}
+		}
+	}
+	if s.at == len(buckets) {
+		s.at = 0
+		return true, nil
+	}
+	return false, nil
+}
+
+// changed tells whether a value is worth a look, seeing the one before.
+func (s *Sweep) changed(val, before uint64) bool {
+	if uint32(val) != uint32(before) {
+		return true
+	}
+	age := int32(flowSeen(val) - flowSeen(before))
+	return age < 0 || age > s.aging.timeouts[flowState(val)]/refreshShare
+}
+
+// send offers the flow of an entry that has changed; false ends the sweep.
+func (s *Sweep) send(e *entry, shadow *uint64, val uint64, now uint32, place uint32, offer func(uint32, dataplane.Flow) flowsync.Answer) bool {
+	state := flowState(val)
+	switch {
+	case bpf.DirectorFlowState(state) == bpf.DirectorFlowStateFLOW_BUSY:
+		s.p.unstick(e, val, now)
+		return true
+	case flowServer(val) == 0 || int32(now-flowSeen(val)) >= s.aging.timeouts[state]:
+		*shadow = val
+		return true
+	}
+	f, service, ok := s.names.flow(e, val, now, &s.aging, s.p.unit())
+	if !ok {
+		return true // it is another flow's by now, or its generation is about to come
+	}
+	if !s.names.active[service] {
+		*shadow = val // its owner has it, and tells others
+		return true
+	}
+	switch offer(place, f) {
+	case flowsync.Sent:
+		*shadow = val
+	case flowsync.Full:
+		return false
+	}
+	return true
+}
+
+// Again implements flowsync.Table.
+func (s *Sweep) Again(places []uint32) {
+	for _, at := range places {
+		if b := int(at / ways); b < len(s.shadow) {
+			s.shadow[b][at%ways] = 0
+		}
+	}
+}
+
+// AgainAll implements flowsync.Table.
+func (s *Sweep) AgainAll() {
+	clear(s.shadow)
+	s.at = 0
+}
+
+// Insert implements flowsync.Table.
+func (s *Sweep) Insert(flows []dataplane.Flow) (int, error) { return s.p.Insert(flows) }
