@@ -69,15 +69,21 @@ func Plan(cfg *config.Config, f Facts) (dataplane.Snapshot, Explanation) {
 
 func planService(s *config.Service, f Facts, why Explanation) dataplane.Service {
 	key := serviceKey(s)
-	out := dataplane.Service{ServiceKey: key, Scheduler: s.Scheduler}
+	out := dataplane.Service{
+		ServiceKey: key, Scheduler: s.Scheduler, SchedulerFlags: s.SchedulerFlags,
+		Persistence: dataplane.Persistence{Timeout: s.Persistent.Timeout, PrefixLen: s.Persistent.PrefixLen},
+		OnePacket:   s.OnePacket,
+		Timeouts:    dataplane.Timeouts{TCP: s.Timeouts.TCP, TCPFin: s.Timeouts.TCPFin, UDP: s.Timeouts.UDP},
+		Lost:        lostFates[s.Lost],
+	}
 	serving := false
 	for _, srv := range s.Servers {
 		id := dataplane.ServerKey{Service: key, Server: srv.Addr}
-		p := place(id, srv.Weight, s.Quiescent, f)
+		p := place(id, &srv, s.Quiescent, f)
 		why[id] = p
 		serving = serving || p.Reason == ""
 		if p.InTable {
-			out.Servers = append(out.Servers, realServer(srv.Addr, p.Effective, f))
+			out.Servers = append(out.Servers, realServer(&srv, p.Effective, f))
 		}
 	}
 	if s.Fallback == nil {
@@ -89,11 +95,11 @@ func planService(s *config.Service, f Facts, why Explanation) dataplane.Service 
 	p := Placement{Fallback: true, Reason: "fallback: not needed"}
 	if !serving {
 		p = Placement{Fallback: true, InTable: true, Effective: max(1, s.Fallback.Weight)}
-		if n := f.Neighbours[s.Fallback.Addr]; n.MAC == nil {
+		if n := f.Neighbours[s.Fallback.Addr]; n.MAC == nil && needsMAC(s.Fallback) {
 			p.Reason = unknownMAC(n)
 		}
 		out.Servers = slices.DeleteFunc(out.Servers, func(r dataplane.RealServer) bool { return r.Addr == s.Fallback.Addr })
-		out.Servers = append(out.Servers, realServer(s.Fallback.Addr, p.Effective, f))
+		out.Servers = append(out.Servers, realServer(s.Fallback, p.Effective, f))
 	}
 	if _, also := why[id]; !also {
 		why[id] = p
@@ -102,7 +108,7 @@ func planService(s *config.Service, f Facts, why Explanation) dataplane.Service 
 }
 
 // place decides about one real server.
-func place(id dataplane.ServerKey, weight uint32, quiescent bool, f Facts) Placement {
+func place(id dataplane.ServerKey, srv *config.Server, quiescent bool, f Facts) Placement {
 	up, checked := f.Health[id]
 	switch {
 	case !up:
@@ -116,11 +122,11 @@ func place(id dataplane.ServerKey, weight uint32, quiescent bool, f Facts) Place
 		return Placement{InTable: quiescent, Reason: reason}
 	case f.Quiesced[id]:
 		return Placement{InTable: true, Reason: "quiesced by the operator"}
-	case weight == 0:
+	case srv.Weight == 0:
 		return Placement{InTable: true, Reason: "weight 0 in the config"}
 	}
-	p := Placement{InTable: true, Effective: weight}
-	if n := f.Neighbours[id.Server]; n.MAC == nil {
+	p := Placement{InTable: true, Effective: srv.Weight}
+	if n := f.Neighbours[id.Server]; n.MAC == nil && needsMAC(srv) {
 		p.Reason = unknownMAC(n)
 	}
 	return p
@@ -133,15 +139,29 @@ func unknownMAC(n Neighbour) string {
 	return fmt.Sprintf("MAC address unknown: %s", n.Why)
 }
 
-func realServer(a netip.Addr, weight uint32, f Facts) dataplane.RealServer {
-	return dataplane.RealServer{Addr: a, Weight: weight, MAC: f.Neighbours[a].MAC}
+// needsMAC: only the kernel's IPVS does masq, and it finds its way by itself.
+func needsMAC(s *config.Server) bool { return s.Forward != dataplane.Masq.String() }
+
+func realServer(s *config.Server, weight uint32, f Facts) dataplane.RealServer {
+	return dataplane.RealServer{
+		Addr: s.Addr, Weight: weight, MAC: f.Neighbours[s.Addr].MAC,
+		Forward: forwards[s.Forward], Port: s.Port, TunnelPort: s.TunnelPort, Upper: s.Upper, Lower: s.Lower,
+	}
+}
+
+// The config's words are the data plane's.
+var (
+	lostFates = wordsOf(dataplane.Reset, dataplane.Reschedule, dataplane.Keep)
+	forwards  = wordsOf(dataplane.Gate, dataplane.IPIP, dataplane.GUE, dataplane.Masq)
+)
+
+func wordsOf[T fmt.Stringer](values ...T) map[string]T {
+	out := make(map[string]T, len(values))
+	for _, v := range values {
+		out[v.String()] = v
+	}
+	return out
 }
 
 // serviceKey is the data plane's name for a configured service.
-func serviceKey(s *config.Service) dataplane.ServiceKey {
-	k := dataplane.ServiceKey{VIP: s.VIP, Port: s.Port, Protocol: dataplane.TCP}
-	if s.Protocol == "udp" {
-		k.Protocol = dataplane.UDP
-	}
-	return k
-}
+func serviceKey(s *config.Service) dataplane.ServiceKey { return s.Key() }

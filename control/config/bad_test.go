@@ -54,8 +54,11 @@ var bad = []struct {
 	{"unknown key in vips", []string{"      - {address: 192.0.2.101, interface: eth0}", "      - {address: 192.0.2.101, dev: eth0}"}, []string{
 		`14:32: unknown key "dev" in vips: did you mean "interface"?`,
 	}},
-	{"unknown key in services", []string{"    check:", "    forwarding: gate\n    check:"}, []string{
-		`17:5: unknown key "forwarding" in services: want virtual, protocol, scheduler, quiescent, check, servers or fallback`,
+	{"unknown key in services", []string{"    check:", "    colour: red\n    check:"}, []string{
+		`17:5: unknown key "colour" in services: want virtual, fwmark, protocol, scheduler, scheduler_flags, persistent, one_packet, timeouts, lost, quiescent, check, servers or fallback`,
+	}},
+	{"unknown key in servers, another's word", []string{"weight: 2", "lvs_method: DR"}, []string{
+		`20:32: unknown key "lvs_method" in servers: did you mean "forward"?`,
 	}},
 	{"unknown key in check", []string{"path: /ok", "request: /ok"}, []string{
 		`17:25: unknown key "request" in check: did you mean "path"?`,
@@ -463,8 +466,19 @@ var bad = []struct {
 	{"vip without interface", []string{", interface: eth0}\nservices", "}\nservices"}, []string{
 		"14:9: interface is missing in vips: write the NIC it lives on, such as interface: eth0",
 	}},
-	{"vip ipv6", []string{"address: 192.0.2.101,", "address: '2001:db8::1/64',"}, []string{
-		"14:19: address: 2001:db8::1 is an IPv6 address: only IPv4 works so far",
+	{"vip prefix length of IPv6", []string{"address: 192.0.2.101,", "address: '2001:db8::1/129',", "192.0.2.101:80", "'[2001:db8::1]:80'"}, []string{
+		`14:19: address: the prefix length "129" of 2001:db8::1 is not 1 to 128: write 2001:db8::1/128`,
+		"19:18: address: 192.0.2.200 is not of the family of 2001:db8::1: only a tunnel, forward ipip or gue, leads from one to the other",
+		"20:19: address: 192.0.2.201 is not of the family of 2001:db8::1: only a tunnel, forward ipip or gue, leads from one to the other",
+	}},
+	{"vip link-local", []string{"address: 192.0.2.101,", "address: 'fe80::1',"}, []string{
+		"14:19: address: fe80::1 is link-local, and nobody behind a router can reach it: want a global or a unique local address (fd00::/8)",
+	}},
+	{"vip with a zone", []string{"address: 192.0.2.101,", "address: '2001:db8::1%eth0',"}, []string{
+		"14:19: address: 2001:db8::1%eth0 has a zone, which only link-local addresses need: write 2001:db8::1",
+	}},
+	{"vip IPv4 as IPv6", []string{"address: 192.0.2.101,", "address: '::ffff:192.0.2.101',"}, []string{
+		"14:19: address: ::ffff:192.0.2.101 is an IPv4 address: write 192.0.2.101",
 	}},
 	{"vip prefix length", []string{"address: 192.0.2.101,", "address: 192.0.2.101/33,"}, []string{
 		`14:19: address: the prefix length "33" of 192.0.2.101 is not 1 to 32: write 192.0.2.101/32`,
@@ -478,14 +492,117 @@ var bad = []struct {
 	{"virtual without port", []string{"192.0.2.101:80", "192.0.2.101"}, []string{
 		`16:14: virtual: "192.0.2.101" has no port: write 192.0.2.101:80`,
 	}},
-	{"virtual port 0", []string{"192.0.2.101:80", "192.0.2.101:0"}, []string{
-		"16:14: virtual: 192.0.2.101:0 has port 0: a service has one port, 1 to 65535",
+	{"virtual of all ports without a port to check", []string{"192.0.2.101:80", "192.0.2.101:*"}, []string{
+		"17:5: port is missing in check: write the port to check, such as port: 80, as the service has no port of its own; or check: {type: none}",
+	}},
+	{"virtual of all ports, a server's check without a port", []string{"192.0.2.101:80", "192.0.2.101:0", "{type: http, path: /ok, expect: ok}", "{type: none}", "weight: 2", "check: {type: tcp}"}, []string{
+		"20:32: port is missing in check: write the port to check, such as port: 80, as the service has no port of its own; or check: {type: none}",
+	}},
+	{"virtual with a bad port", []string{"192.0.2.101:80", "192.0.2.101:65536"}, []string{
+		`16:14: virtual: 192.0.2.101:65536: the port "65536" is not a number from 1 to 65535`,
+	}},
+	{"virtual with a range that is none", []string{"192.0.2.101:80", "192.0.2.101:90-80"}, []string{
+		"16:14: virtual: 192.0.2.101:90-80: a range of ports goes from the lower to the higher one: write 192.0.2.101:80-90, or one port",
+	}},
+	{"virtual with half a range", []string{"192.0.2.101:80", "192.0.2.101:80-"}, []string{
+		`16:14: virtual: 192.0.2.101:80-: the port "" is not a number from 1 to 65535`,
+	}},
+	{"virtual without an address", []string{"192.0.2.101:80", "'*:80'"}, []string{
+		`16:14: virtual: "*:80" is not a VIP and a port: write one such as 192.0.2.101:80, in numbers`,
+	}},
+	{"ranges that overlap", []string{"192.0.2.101:80", "192.0.2.101:8000-8099", "dataplane:", "  - {virtual: '192.0.2.101:8099-8100', servers: [{address: 192.0.2.202}]}\ndataplane:"}, []string{
+		"21:15: virtual: 192.0.2.101:8099-8100/tcp overlaps 192.0.2.101:8000-8099/tcp, in line 16: a port is in one range only",
+	}},
+	{"mark and address", []string{"    check:", "    fwmark: 7\n    protocol: tcp\n    check:"}, []string{
+		"16:5: virtual has no effect with fwmark, whose service is every packet with that mark: remove one of them",
+		"18:5: protocol has no effect with fwmark, whose service is every packet with that mark: remove one of them",
+		"19:5: port is missing in check: write the port to check, such as port: 80, as the service has no port of its own; or check: {type: none}",
+	}},
+	{"mark 0, mark twice, marks of two families", []string{"virtual: 192.0.2.101:80", "fwmark: 0", "ok}", "ok, port: 80}", "dataplane:", `  - {fwmark: 7, check: {type: none}, servers: [{address: 192.0.2.202}]}
+  - {fwmark: 7, check: {type: none}, servers: [{address: 192.0.2.202}]}
+  - {fwmark: 7, check: {type: none}, servers: [{address: '2001:db8::2'}, {address: 192.0.2.202}]}
+dataplane:`}, []string{
+		"16:13: fwmark: 0 is out of range: want 1 to 4294967295",
+		"22:14: fwmark: 7 is there already, in line 21: put its servers there",
+		"23:14: fwmark: 2001:db8::2 and 192.0.2.202 are of two address families: make a service of each, with the same mark",
+	}},
+	{"mark with a netmask too long", []string{"virtual: 192.0.2.101:80", "fwmark: 7\n    persistent: {timeout: 1m, netmask: 64}", "ok}", "ok, port: 80}"}, []string{
+		"16:13: fwmark: its netmask has 64 bits, more than the 32 of the clients' addresses",
+	}},
+	{"protocol of keepalived", []string{"    check:", "    protocol: fwm\n    check:"}, []string{
+		`17:15: protocol: "fwm" is the key fwmark here: write fwmark: 7 in place of virtual and protocol`,
+	}},
+	{"flags without a scheduler that has some", []string{"    check:", "    scheduler_flags: [sh-port]\n    check:"}, []string{
+		`17:23: scheduler_flags: "sh-port" has no effect with scheduler rr: only sh and mh have flags`,
+	}},
+	{"flags of another scheduler, and twice", []string{"    check:", "    scheduler: mh\n    scheduler_flags: [sh-port, mh-port, flag-2, flag-3]\n    check:"}, []string{
+		`18:23: scheduler_flags: want mh-fallback or mh-port with scheduler mh, found "sh-port"`,
+		"18:41: scheduler_flags: mh-port is there twice: remove one",
+		`18:49: scheduler_flags: want mh-fallback or mh-port with scheduler mh, found "flag-3"`,
+	}},
+	{"persistent without a time", []string{"    check:", "    persistent: {netmask: 24}\n    check:"}, []string{
+		"17:5: timeout is missing in persistent: write how long a client is bound to its server, such as timeout: 5m",
+	}},
+	{"persistent as a time", []string{"    check:", "    persistent: 600\n    check:"}, []string{
+		`17:17: persistent: want keys and values, found "600"`,
+	}},
+	{"persistent for part of a second", []string{"    check:", "    persistent: {timeout: 1500ms}\n    check:"}, []string{
+		"17:27: timeout: 1500ms is not a whole number of seconds",
+	}},
+	{"netmasks", []string{"    check:", "    persistent: {timeout: 1m, netmask: 255.0.255.0}\n    check:", "dataplane:", `  - {virtual: '192.0.2.101:81', persistent: {timeout: 1m, netmask: 0.0.0.0}, servers: [{address: 192.0.2.202}]}
+  - {virtual: '192.0.2.101:82', persistent: {timeout: 1m, netmask: 33}, servers: [{address: 192.0.2.202}]}
+  - {virtual: '192.0.2.101:83', persistent: {timeout: 1m, netmask: half}, servers: [{address: 192.0.2.202}]}
+dataplane:`}, []string{
+		"17:40: netmask: 255.0.255.0 is not a netmask: its ones must come before its zeros",
+		"22:68: netmask: 0.0.0.0 would bind all clients to one server: want one such as 255.255.255.0",
+		"23:68: netmask: 33 is more than the 32 bits of the clients' addresses",
+		`24:68: netmask: "half" is not a netmask: write one such as 255.255.255.0, or the number of its bits`,
+	}},
+	{"one packet of tcp", []string{"    check:", "    one_packet: true\n    check:"}, []string{
+		"17:17: one_packet is for udp, whose datagrams may each go their own way: tcp has connections, remove it",
+	}},
+	{"one packet, persistent", []string{"    check:", "    protocol: udp\n    one_packet: true\n    persistent: {timeout: 1m}\n    timeouts: {udp: 1m}\n    lost: keep\n    check:"}, []string{
+		"18:17: one_packet sends each datagram to another server, persistent all of a client to one: remove one of them",
+		"20:21: udp has no effect with one_packet, which keeps no connections: remove it",
+		"21:11: lost has no effect with one_packet, which keeps no connections: remove it",
+	}},
+	{"timeouts", []string{"    check:", "    timeouts: {tcp: 1ms, tcpfin: 90500ms, udp: 5m, syn: 1m}\n    check:"}, []string{
+		"17:21: tcp: 1ms is too short: want 1s to 24h",
+		"17:34: tcpfin: 90500ms is not a whole number of seconds",
+		"17:48: udp has no effect in a service of tcp: remove it",
+		`17:52: unknown key "syn" in timeouts: want tcp, tcpfin or udp`,
+	}},
+	{"lost", []string{"    check:", "    lost: rest\n    check:"}, []string{
+		`17:11: lost: want reset, reschedule or keep, found "rest": did you mean "reset"?`,
+	}},
+	{"forward of ipvsadm", []string{"weight: 2", "forward: tunnel"}, []string{
+		`20:41: forward: "tunnel" is called ipip here`,
+	}},
+	{"forward with what has no effect", []string{"weight: 2", "forward: ipip, port: 8080, tunnel_port: 6080, lower: 5"}, []string{
+		"20:53: port has no effect with forward ipip, which leaves packets as they are: remove it, or write forward: masq",
+		"20:72: tunnel_port has no effect with forward ipip: remove it, or write forward: gue",
+		"20:85: lower has no effect without upper, the number of connections from which on the server gets no more",
+	}},
+	{"thresholds", []string{"weight: 2", "upper: 4, lower: 4"}, []string{
+		"20:49: lower 4 must be less than upper 4: three quarters of it, 3, is usual",
+	}},
+	{"masq to a port of a service with many", []string{"192.0.2.101:80", "192.0.2.101:80-81", "weight: 2", "forward: masq, port: 8080"}, []string{
+		"20:53: port: a service of many ports keeps them: remove it",
+	}},
+	{"masq to the other family", []string{"{address: 192.0.2.201, weight: 2}", "{address: '2001:db8::2', forward: masq}"}, []string{
+		"20:19: address: 2001:db8::2 is not of the family of 192.0.2.101: only a tunnel, forward ipip or gue, leads from one to the other",
+	}},
+	{"fallback with thresholds", []string{"    servers:", "    fallback: {address: 192.0.2.202, upper: 1}\n    servers:"}, []string{
+		"18:38: upper has no effect in fallback, which is alone and not checked: remove it",
 	}},
 	{"virtual by name", []string{"192.0.2.101:80", "www.example.com:80"}, []string{
 		`16:14: virtual: "www.example.com:80" is not a VIP and a port: write one such as 192.0.2.101:80, in numbers`,
 	}},
-	{"virtual ipv6", []string{"192.0.2.101:80", "'[2001:db8::1]:80'"}, []string{
-		"16:14: virtual: 2001:db8::1 is an IPv6 address: only IPv4 works so far",
+	{"virtual ipv6 without port", []string{"192.0.2.101:80", "'2001:db8::1'"}, []string{
+		`16:14: virtual: "2001:db8::1" has no port: write '[2001:db8::1]:80'`,
+	}},
+	{"virtual ipv6 without quotes", []string{"192.0.2.101:80", "[2001:db8::1]:80"}, []string{
+		"16:27: not YAML: a value is not possible here: check the indentation and the quotes",
 	}},
 	{"virtual missing", []string{"  - virtual: 192.0.2.101:80\n    check", "  - check"}, []string{
 		"16:5: virtual is missing in services: write the address and port of the service, such as virtual: 192.0.2.101:80",
@@ -496,17 +613,17 @@ var bad = []struct {
 	{"service twice", []string{"dataplane:", "  - {virtual: '192.0.2.101:80', servers: [{address: 192.0.2.202}]}\ndataplane:"}, []string{
 		"21:15: virtual: 192.0.2.101:80/tcp is there already, in line 16: put its servers there",
 	}},
-	{"protocol", []string{"    check:", "    protocol: sctp\n    check:"}, []string{
-		`17:15: protocol: "sctp" is not there yet: use tcp or udp`,
+	{"protocol", []string{"    check:", "    protocol: icmp\n    check:"}, []string{
+		`17:15: protocol: want tcp, udp or sctp, found "icmp"`,
+	}},
+	{"sctp without a check", []string{"    check: {type: http, path: /ok, expect: ok}", "    protocol: sctp"}, []string{
+		"16:5: check is missing in services: write check: {type: none}, or a check of a tcp port: a sctp port cannot be checked by itself",
 	}},
 	{"udp without a check", []string{"    check: {type: http, path: /ok, expect: ok}", "    protocol: udp"}, []string{
 		"16:5: check is missing in services: write check: {type: none}, or a check of a tcp port: a udp port cannot be checked by itself",
 	}},
-	{"scheduler to come", []string{"    check:", "    scheduler: wlc\n    check:"}, []string{
-		`17:16: scheduler: "wlc" is not there yet: use rr or wrr`,
-	}},
-	{"scheduler unknown", []string{"    check:", "    scheduler: wr\n    check:"}, []string{
-		`17:16: scheduler: want rr or wrr, found "wr"`,
+	{"scheduler unknown", []string{"    check:", "    scheduler: random\n    check:"}, []string{
+		`17:16: scheduler: want rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh or twos, found "random"`,
 	}},
 	{"servers missing", []string{"    servers:\n      - address: 192.0.2.200\n      - {address: 192.0.2.201, weight: 2}\n", ""}, []string{
 		"16:5: servers is missing in services: write at least one real server, such as servers: [{address: 192.0.2.200}]",
@@ -524,7 +641,7 @@ var bad = []struct {
 		"20:19: address: 192.0.2.1 is the director node1: a director cannot be its own real server yet",
 	}},
 	{"server with a port", []string{"192.0.2.201", "'192.0.2.201:8080'"}, []string{
-		`20:19: address: "192.0.2.201:8080" has a port: the packets keep the port of the service, write the address alone`,
+		`20:19: address: "192.0.2.201:8080" has a port: the packets keep the port of the service, write the address alone (with forward: masq the key port is the server's)`,
 	}},
 	{"server on loopback", []string{"192.0.2.201", "127.0.0.1"}, []string{
 		"20:19: address: 127.0.0.1 is a loopback address: want one that the LAN can reach",

@@ -29,6 +29,7 @@ var laterChecks = func() map[string]string {
 // check reads a health check. What it does not say it takes from base, the
 // check of the service; a base without a Type has but a port.
 func (d *decoder) check(m *mapping, base Check) Check {
+	portless := base.Type == "" || base.Type == "none" // nobody asked for a port yet
 	if base.Type == "" {
 		base = Check{Type: "tcp", Port: base.Port, Interval: 2 * time.Second, Rise: 1, Fall: 1}
 	}
@@ -51,6 +52,10 @@ func (d *decoder) check(m *mapping, base Check) Check {
 			short(timeout.val), short(interval.val))
 	}
 	c.Port, c.Interval, c.Timeout, c.Rise, c.Fall = prt.val, interval.val, timeout.val, rise.val, fall.val
+
+	if c.Type != "none" && c.Port == 0 && !prt.bad && !typ.bad && portless {
+		m.missing("port", "the port to check, such as port: 80, as the service has no port of its own; or check: {type: none}")
+	}
 
 	if base.Type != "http" || c.Type != "http" {
 		c.Path, c.VirtualHost, c.Method, c.Expect = "/", "", "GET", ""

@@ -81,16 +81,26 @@ type Group struct {
 // VIP is a virtual address and the interface it lives on.
 type VIP struct {
 	Addr      netip.Addr // key: address, as "ADDRESS" or "ADDRESS/PREFIX"
-	PrefixLen int        // 1 to 32; default 32; part of the key address
+	PrefixLen int        // 1 to 32, IPv6: to 128; default: the most; part of the key address
 	Interface string
 }
 
-// Service is a virtual service.
+// Service is a virtual service: of one port, of a range of ports, of all ports,
+// or of the packets that the firewall gave a mark.
 type Service struct {
-	VIP       netip.Addr // a VIP of a group; key: virtual, as "VIP:PORT"
-	Port      uint16     // part of the key virtual
-	Protocol  string     // "tcp" (default), "udp"
-	Scheduler string     // "rr" (default), "wrr"
+	VIP       netip.Addr // a VIP of a group; with FWMark unspecified, of the servers' family; key: virtual, as "VIP:PORT"
+	Port      uint16     // part of the key virtual; 0: all ports ("VIP:*")
+	LastPort  uint16     // of a range ("VIP:FIRST-LAST"), else 0; part of the key virtual
+	FWMark    uint32     // instead of the key virtual; 0: none
+	Protocol  string     // "tcp" (default), "udp", "sctp"; "" with FWMark
+	Scheduler string     // one of IPVS's; default "rr"
+	// SchedulerFlags are those of sh and mh: "sh-port", "sh-fallback" ...;
+	// key: scheduler_flags.
+	SchedulerFlags []string
+	Persistent     Persistent
+	OnePacket      bool // each datagram is scheduled by itself; key: one_packet
+	Timeouts       Timeouts
+	Lost           string // fate of a removed server's connections: "reset" (default), "reschedule", "keep"
 	// Quiescent: a server whose check fails gets weight 0 and keeps its
 	// connections; else it leaves the table. Default false.
 	Quiescent bool
@@ -99,10 +109,28 @@ type Service struct {
 	Check     Check
 }
 
+// Persistent binds a client's address to a server.
+type Persistent struct {
+	Timeout   time.Duration // 1 s to 1 day, whole seconds; 0: not persistent
+	PrefixLen int           // of client addresses that count as one; 0: each is its own; key: netmask
+}
+
+// Timeouts are those of a service's connections; 0: as IPVS has them.
+type Timeouts struct {
+	TCP    time.Duration // default 15 min
+	TCPFin time.Duration // default 2 min; key: tcpfin
+	UDP    time.Duration // default 5 min
+}
+
 // Server is a real server.
 type Server struct {
-	Addr   netip.Addr // key: address
-	Weight uint32     // 0 (quiesced) to 65535; default 1
+	Addr       netip.Addr // key: address
+	Weight     uint32     // 0 (quiesced) to 65535; default 1
+	Forward    string     // "gate" (default), "ipip", "gue", "masq"
+	Port       uint16     // of the server, with masq only; 0: the service's
+	TunnelPort uint16     // UDP port of gue; default 6080, 0 with other methods; key: tunnel_port
+	Upper      uint32     // connections from which on it gets no more; 0: no limit
+	Lower      uint32     // and until it is below this; 0: three quarters of Upper
 	// Check is used instead of the service's check if not nil. It is whole:
 	// what the file does not say for this server has been taken from there.
 	Check *Check

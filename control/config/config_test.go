@@ -104,7 +104,7 @@ node: node1
 		`7:3: unknown key "medium" in cluster: did you mean "media"?`,
 		`9:28: preferred: "node9" is not among cluster.nodes (node1, node2)`,
 		`9:52: address: the prefix length "40" of 192.0.2.101 is not 1 to 32: write 192.0.2.101/32`,
-		`12:16: scheduler: want rr or wrr, found "wrrr": did you mean "wrr"?`,
+		`12:16: scheduler: want rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh or twos, found "wrrr": did you mean "wrr"?`,
 		`13:46: weight: -1 is out of range: want 0 to 65535`,
 		`14:19: listen: "9101" is not host:port: write one such as 127.0.0.1:9101`,
 	}
@@ -138,12 +138,12 @@ dataplane: {interface: eth1}
 		},
 		Groups: []Group{{Name: "web", Preferred: "node1", VIPs: []VIP{{Addr: vip, PrefixLen: 32, Interface: "eth0"}}}},
 		Services: []Service{{
-			VIP: vip, Port: 80, Protocol: "tcp", Scheduler: "rr", Check: tcp,
+			VIP: vip, Port: 80, Protocol: "tcp", Scheduler: "rr", Lost: "reset", Check: tcp,
 			Servers: []Server{
-				{Addr: netip.MustParseAddr("192.0.2.200"), Weight: 1},
-				{Addr: netip.MustParseAddr("192.0.2.201"), Weight: 1, Check: &http},
+				{Addr: netip.MustParseAddr("192.0.2.200"), Weight: 1, Forward: "gate"},
+				{Addr: netip.MustParseAddr("192.0.2.201"), Weight: 1, Forward: "gate", Check: &http},
 			},
-			Fallback: &Server{Addr: netip.MustParseAddr("192.0.2.202"), Weight: 1},
+			Fallback: &Server{Addr: netip.MustParseAddr("192.0.2.202"), Weight: 1, Forward: "gate"},
 		}},
 		DataPlane: DataPlane{Interface: "eth1", Mode: "auto", Pin: "/sys/fs/bpf/systole", Flows: 1 << 20},
 		Control:   Control{Socket: "/run/systole/systole.sock"},
@@ -332,6 +332,12 @@ func TestGoodVariants(t *testing.T) {
 		"IPv6 beside IPv4":         {"groups:", "    - {type: ucast, interface: eth0, peers: {node1: 'fe80::1', node2: 'fe80::2'}}\ngroups:"},
 		"mcast over IPv6":          {ucastMedium, "{type: mcast, interface: eth0, group: 'ff02::694', ttl: 2}"},
 		"two groups on one NIC":    {ucastMedium, "{type: mcast, interface: eth0}\n    - {type: mcast, interface: eth0, port: 695}"},
+		"all ports":                {"192.0.2.101:80", "192.0.2.101:*", "ok}", "ok, port: 80}"},
+		"a range, a port in it":    {"192.0.2.101:80", "192.0.2.101:80-90", "dataplane:", "  - {virtual: '192.0.2.101:85', servers: [{address: 192.0.2.200}]}\n  - {virtual: '192.0.2.101:*', check: {type: none}, servers: [{address: 192.0.2.200}]}\ndataplane:"},
+		"sctp":                     {"    check:", "    protocol: sctp\n    check:"},
+		"mark of both families":    {"dataplane:", "  - {fwmark: 7, check: {type: none}, servers: [{address: 192.0.2.200}]}\n  - {fwmark: 7, check: {type: none}, servers: [{address: '2001:db8::2'}]}\ndataplane:"},
+		"one packet of a mark":     {"virtual: 192.0.2.101:80", "fwmark: 7\n    one_packet: true", "ok}", "ok, port: 53}"},
+		"a tunnel to IPv6":         {"weight: 2}", "forward: ipip}\n      - {address: '2001:db8::2', forward: gue, tunnel_port: 5555}"},
 		"query in the path":        {"path: /ok", "path: '/ok?deep=1&x=%20'"},
 		"expression of many lines": {"expect: ok}", `expect: "(?s)a.*b"}`},
 	} {
@@ -378,13 +384,14 @@ func TestReferenceIsRight(t *testing.T) {
 // default that the reference writes out is the one there is.
 func TestReferenceIsComplete(t *testing.T) {
 	keys := map[string]string{"Addr": "address", "VIP": "virtual", "DataPlane": "dataplane", "VirtualHost": "virtual_host",
-		"AutoFailback": "auto_failback", "Legacy": "auto_failback", "StateDir": "state_dir", "VIPs": "vips", "TieBreaker": "tie_breaker"}
+		"AutoFailback": "auto_failback", "Legacy": "auto_failback", "StateDir": "state_dir", "VIPs": "vips", "TieBreaker": "tie_breaker",
+		"SchedulerFlags": "scheduler_flags", "OnePacket": "one_packet", "TunnelPort": "tunnel_port"}
 	var walk func(reflect.Type)
 	walk = func(typ reflect.Type) {
 		for i := range typ.NumField() {
 			f := typ.Field(i)
 			switch {
-			case f.Name == "File" && typ == reflect.TypeFor[Config](), f.Name == "PrefixLen",
+			case f.Name == "File" && typ == reflect.TypeFor[Config](), f.Name == "PrefixLen", f.Name == "LastPort",
 				f.Name == "Port" && typ == reflect.TypeFor[Service](): // in another key's value
 				continue
 			}
@@ -421,8 +428,15 @@ func TestReferenceDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, key := range []string{"keepalive", "deadtime", "warntime", "initdead", "auto_failback", "partition", "authkeys", "state_dir", "realtime",
-		"port", "preferred", "protocol", "scheduler", "quiescent", "rise", "fall", "method", "weight", "mode", "pin", "flows", "socket"} {
-		re := regexp.MustCompile(`(?m)^( *)` + key + `: .*$`)
+		"port", "preferred", "protocol", "scheduler", "scheduler_flags", "one_packet", "lost", "forward", "tunnel_port", "quiescent", "rise", "fall", "method", "weight", "mode", "pin", "flows", "socket"} {
+		value := ".*"
+		switch key { // other values stand there as well
+		case "protocol":
+			value = "tcp"
+		case "forward":
+			value = "gate"
+		}
+		re := regexp.MustCompile(`(?m)^( *)` + key + `: ` + value + `$`)
 		without := re.ReplaceAll(Reference, nil)
 		if key == "socket" { // the only key of its section
 			without = bytes.Replace(without, []byte("\ncontrol:"), []byte("\ncontrol: {}"), 1)

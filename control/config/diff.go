@@ -88,8 +88,20 @@ func Diff(old, new *Config) []string {
 		})
 	})
 	diffBy(old.Services, new.Services, func(s Service) string { return "service " + s.Name() }, say, func(what string, a, b Service) {
-		if a.Scheduler != b.Scheduler {
-			say("%s: scheduler %s -> %s", what, a.Scheduler, b.Scheduler)
+		if x, y := a.scheduling(), b.scheduling(); x != y {
+			say("%s: scheduler %s -> %s", what, x, y)
+		}
+		if a.Persistent != b.Persistent {
+			say("%s: persistent %s -> %s", what, a.Persistent, b.Persistent)
+		}
+		if a.OnePacket != b.OnePacket {
+			say("%s: one_packet %v -> %v", what, a.OnePacket, b.OnePacket)
+		}
+		if a.Timeouts != b.Timeouts {
+			say("%s: timeouts %s -> %s", what, show(a.Timeouts.String()), show(b.Timeouts.String()))
+		}
+		if a.Lost != b.Lost {
+			say("%s: lost %s -> %s", what, a.Lost, b.Lost)
 		}
 		if a.Quiescent != b.Quiescent {
 			say("%s: quiescent %v -> %v", what, a.Quiescent, b.Quiescent)
@@ -100,6 +112,9 @@ func Diff(old, new *Config) []string {
 		diffBy(a.Servers, b.Servers, func(s Server) string { return what + ": server " + s.Addr.String() }, say, func(what string, x, y Server) {
 			if x.Weight != y.Weight {
 				say("%s: weight %d -> %d", what, x.Weight, y.Weight)
+			}
+			if a, b := x.How(), y.How(); a != b {
+				say("%s: forward %s -> %s", what, a, b)
 			}
 			// A check that only follows the service's has been reported there.
 			if (x.Check != nil || y.Check != nil) && x.check(a) != y.check(b) {
@@ -124,6 +139,9 @@ func (s Server) check(of Service) Check {
 func fallbackOf(s Service) string {
 	if s.Fallback == nil {
 		return "none"
+	}
+	if how := s.Fallback.How(); how != "gate" {
+		return s.Fallback.Addr.String() + " by " + how
 	}
 	return s.Fallback.Addr.String()
 }

@@ -58,6 +58,13 @@ func TestDiffAndLiveChange(t *testing.T) {
 			[]string{`service 192.0.2.101:80/tcp: server 192.0.2.201: checked by http port 80 GET /ok for "ok" every 2s, timeout 1s, rise 1, fall 1 -> not checked`}},
 		{"scheduler, quiescent, fallback", []string{"    servers:", "    scheduler: wrr\n    quiescent: true\n    fallback: {address: 192.0.2.202}\n    servers:"}, nil,
 			[]string{"service 192.0.2.101:80/tcp: scheduler rr -> wrr", "service 192.0.2.101:80/tcp: quiescent false -> true", "service 192.0.2.101:80/tcp: fallback none -> 192.0.2.202"}},
+		{"how connections are given and kept", []string{"    check:", "    scheduler: sh\n    scheduler_flags: [sh-port]\n    persistent: {timeout: 10m, netmask: 255.255.255.0}\n    timeouts: {tcp: 1h, tcpfin: 30s}\n    lost: keep\n    check:"}, nil,
+			[]string{"service 192.0.2.101:80/tcp: scheduler rr -> sh (sh-port)", "service 192.0.2.101:80/tcp: persistent none -> 10m of a /24",
+				"service 192.0.2.101:80/tcp: timeouts none -> tcp 1h, tcpfin 30s", "service 192.0.2.101:80/tcp: lost reset -> keep"}},
+		{"forwarding", []string{"weight: 2", "weight: 2, forward: masq, port: 8080, upper: 100, lower: 50", "    servers:", "    fallback: {address: 10.0.0.2, forward: gue}\n    servers:"}, nil,
+			[]string{"service 192.0.2.101:80/tcp: server 192.0.2.201: forward gate -> masq to port 8080, up to 100 connections and again below 50",
+				`service 192.0.2.101:80/tcp: server 192.0.2.201: checked by http port 80 GET /ok for "ok" every 2s, timeout 1s, rise 1, fall 1 -> checked by http port 8080 GET /ok for "ok" every 2s, timeout 1s, rise 1, fall 1`,
+				"service 192.0.2.101:80/tcp: fallback none -> 10.0.0.2 by gue to udp port 6080"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			old, new := mustParse(t, base), mustParse(t, edit(t, base, c.edits...))
@@ -75,7 +82,7 @@ func TestDiffAndLiveChange(t *testing.T) {
 func TestDiffKnowsEveryField(t *testing.T) {
 	known := map[reflect.Type]int{ // fields that Diff deals with; Config's File is left out
 		reflect.TypeFor[Config](): 8, reflect.TypeFor[Cluster](): 20, reflect.TypeFor[Group](): 4, reflect.TypeFor[VIP](): 3,
-		reflect.TypeFor[Service](): 8, reflect.TypeFor[Server](): 3, reflect.TypeFor[DataPlane](): 4,
+		reflect.TypeFor[Service](): 15, reflect.TypeFor[Server](): 8, reflect.TypeFor[Persistent](): 2, reflect.TypeFor[Timeouts](): 3, reflect.TypeFor[DataPlane](): 4,
 		reflect.TypeFor[Metrics](): 1, reflect.TypeFor[Control](): 1,
 	}
 	for typ, n := range known {

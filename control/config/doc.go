@@ -9,8 +9,9 @@
 //     "file:line:col: message" in the order of the file, and no Config. The
 //     message says what to write instead.
 //  3. Nothing is ignored: a key that is unknown, written twice, of the wrong
-//     kind, without a value, or without effect where it stands is an error. So
-//     is what is not there yet, such as IPv6.
+//     kind, without a value, or without effect where it stands is an error.
+//     What a service asks for can be done by one of the data planes; which
+//     ones carry it is theirs to say, and "systole check" does.
 //  4. Neither root, nor a kernel, nor the network is needed. What only the
 //     machine can tell (is there such an interface, may others read the
 //     authkeys) is left to Warnings and to the start of the daemon.

@@ -35,6 +35,18 @@ func write(c *Config) string {
 		}
 		return s + "}"
 	}
+	forward := func(s Server) string {
+		out := ", forward: " + s.Forward
+		for _, v := range []struct {
+			key string
+			n   int
+		}{{"port", int(s.Port)}, {"tunnel_port", int(s.TunnelPort)}, {"upper", int(s.Upper)}, {"lower", int(s.Lower)}} {
+			if v.n != 0 {
+				out += fmt.Sprintf(", %s: %d", v.key, v.n)
+			}
+		}
+		return out
+	}
 	cl := c.Cluster
 	p("node: %s\ncluster:", q(c.Node))
 	p("  {name: %s, keepalive: %s, deadtime: %s, warntime: %s, initdead: %s, suspicion: %v, auto_failback: %v, partition: %s, authkeys: %s, state_dir: %s, realtime: %v,",
@@ -107,7 +119,7 @@ func write(c *Config) string {
 	for _, g := range c.Groups {
 		p("  {name: %s, preferred: %s, vips: [", q(g.Name), q(g.Preferred))
 		for _, v := range g.VIPs {
-			p("    {address: %s/%d, interface: %s},", v.Addr, v.PrefixLen, q(v.Interface))
+			p("    {address: '%s/%d', interface: %s},", v.Addr, v.PrefixLen, q(v.Interface))
 		}
 		key := ""
 		if g.Haresources != "" {
@@ -117,9 +129,27 @@ func write(c *Config) string {
 	}
 	p("  ]\nservices: [")
 	for _, s := range c.Services {
-		p(`  {virtual: "%s:%d", protocol: %s, scheduler: %s, quiescent: %v, check: %s,`, s.VIP, s.Port, s.Protocol, s.Scheduler, s.Quiescent, check(s.Check))
+		if s.FWMark != 0 {
+			p("  {fwmark: %d,", s.FWMark)
+		} else {
+			p(`  {virtual: "%s", protocol: %s,`, strings.TrimSuffix(s.Name(), "/"+s.Protocol), s.Protocol)
+		}
+		p("   scheduler: %s, scheduler_flags: [%s], one_packet: %v, quiescent: %v, check: %s,", s.Scheduler, strings.Join(s.SchedulerFlags, ", "), s.OnePacket, s.Quiescent, check(s.Check))
+		if !s.OnePacket {
+			p("   lost: %s,", s.Lost)
+		}
+		if s.Persistent.Timeout != 0 {
+			mask := ""
+			if s.Persistent.PrefixLen != 0 {
+				mask = fmt.Sprintf(", netmask: %d", s.Persistent.PrefixLen)
+			}
+			p("   persistent: {timeout: %s%s},", s.Persistent.Timeout, mask)
+		}
+		if s.Timeouts != (Timeouts{}) {
+			p("   timeouts: {%s},", strings.NewReplacer("tcp ", "tcp: ", "tcpfin ", "tcpfin: ", "udp ", "udp: ").Replace(s.Timeouts.String()))
+		}
 		if s.Fallback != nil {
-			p("   fallback: {address: %s},", s.Fallback.Addr)
+			p("   fallback: {address: '%s'%s},", s.Fallback.Addr, forward(*s.Fallback))
 		}
 		p("   servers: [")
 		for _, r := range s.Servers {
@@ -127,7 +157,7 @@ func write(c *Config) string {
 			if r.Check != nil {
 				own = ", check: " + check(*r.Check)
 			}
-			p("    {address: %s, weight: %d%s},", r.Addr, r.Weight, own)
+			p("    {address: '%s', weight: %d%s%s},", r.Addr, r.Weight, forward(r), own)
 		}
 		p("  ]},")
 	}
@@ -269,20 +299,28 @@ func genConfig(t *rapid.T) *Config {
 		Control: Control{Socket: path.Draw(t, "socket")},
 	}
 	vips := 0
+	vip := func(i int) netip.Addr { // every other is IPv6
+		if i%2 == 1 {
+			return netip.MustParseAddr(fmt.Sprintf("2001:db8:1::%x", i))
+		}
+		return addr("1", i)
+	}
 	for i := range rapid.IntRange(0, 3).Draw(t, "groups") {
 		g := Group{Name: fmt.Sprintf("g%d", i), Preferred: rapid.SampledFrom(cl.Nodes).Draw(t, "preferred"),
 			Haresources: rapid.SampledFrom([]string{"", "IPaddr::192.0.2.1", "192.0.2.1/24"}).Draw(t, "haresources")}
 		for range rapid.IntRange(1, 3).Draw(t, "vips") {
-			g.VIPs = append(g.VIPs, VIP{Addr: addr("1", vips), PrefixLen: rapid.IntRange(1, 32).Draw(t, "len"), Interface: iface.Draw(t, "on")})
+			a := vip(vips)
+			g.VIPs = append(g.VIPs, VIP{Addr: a, PrefixLen: rapid.IntRange(1, a.BitLen()).Draw(t, "len"), Interface: iface.Draw(t, "on")})
 			vips++
 		}
 		c.Groups = append(c.Groups, g)
 	}
 	for i := 0; vips > 0 && i < rapid.IntRange(0, 4).Draw(t, "services"); i++ {
-		s := Service{VIP: addr("1", rapid.IntRange(0, vips-1).Draw(t, "vip")), Port: uint16(80 + i), Protocol: rapid.SampledFrom([]string{"tcp", "udp"}).Draw(t, "proto"),
-			Scheduler: rapid.SampledFrom([]string{"rr", "wrr"}).Draw(t, "sched"), Quiescent: rapid.Bool().Draw(t, "q"), Check: check()}
+		s := Service{VIP: vip(rapid.IntRange(0, vips-1).Draw(t, "vip")), Port: uint16(80 + i), Protocol: rapid.SampledFrom([]string{"tcp", "udp", "sctp"}).Draw(t, "proto"),
+			Scheduler: rapid.SampledFrom(schedulers).Draw(t, "sched"), Quiescent: rapid.Bool().Draw(t, "q"), Check: check(), Lost: "reset"}
+		genTraffic(t, &s, i)
 		for j := range rapid.IntRange(1, 4).Draw(t, "servers") {
-			r := Server{Addr: addr("2", j), Weight: rapid.Uint32Range(0, 65535).Draw(t, "weight")}
+			r := genServer(t, &s, addr("2", j), j)
 			// A check of another type than the service's takes nothing from it
 			// that write would not write.
 			if own := check(); rapid.Bool().Draw(t, "own") && (own.Type != s.Check.Type || own.Type == "tcp") {
@@ -291,11 +329,74 @@ func genConfig(t *rapid.T) *Config {
 			s.Servers = append(s.Servers, r)
 		}
 		if rapid.Bool().Draw(t, "fallback") {
-			s.Fallback = &Server{Addr: addr("3", 0), Weight: 1}
+			f := genServer(t, &s, addr("3", 0), 250)
+			f.Weight, f.Upper, f.Lower = 1, 0, 0
+			s.Fallback = &f
 		}
 		c.Services = append(c.Services, s)
 	}
 	return c
+}
+
+// genTraffic draws what concerns the connections of the service, the i-th.
+func genTraffic(t *rapid.T, s *Service, i int) {
+	switch rapid.SampledFrom([]string{"port", "range", "all", "mark"}).Draw(t, "kind") {
+	case "range":
+		s.Port = uint16(1000 + 10*i)
+		s.LastPort = s.Port + rapid.Uint16Range(1, 9).Draw(t, "ports")
+	case "all":
+		if i == 0 {
+			s.Port = 0
+		}
+	case "mark":
+		s.FWMark, s.Port, s.Protocol = uint32(i+1), 0, ""
+		v4 := s.VIP.Is4()
+		if s.VIP = netip.IPv6Unspecified(); v4 {
+			s.VIP = netip.IPv4Unspecified()
+		}
+	}
+	if s.Scheduler == "sh" || s.Scheduler == "mh" {
+		s.SchedulerFlags = rapid.SampledFrom([][]string{nil, {s.Scheduler + "-port"}, {s.Scheduler + "-port", s.Scheduler + "-fallback"}}).Draw(t, "flags")
+	}
+	second := func(label string) time.Duration {
+		return time.Duration(rapid.IntRange(0, 86400).Draw(t, label)) * time.Second
+	}
+	if s.Protocol == "udp" && rapid.Bool().Draw(t, "one packet") {
+		s.OnePacket = true
+		return
+	}
+	s.Lost = rapid.SampledFrom([]string{"reset", "reschedule", "keep"}).Draw(t, "lost")
+	if s.Persistent.Timeout = second("persistent"); s.Persistent.Timeout != 0 {
+		s.Persistent.PrefixLen = rapid.IntRange(0, s.VIP.BitLen()-1).Draw(t, "mask")
+	}
+	if s.Protocol == "tcp" || s.FWMark != 0 {
+		s.Timeouts.TCP, s.Timeouts.TCPFin = second("tcp"), second("tcpfin")
+	}
+	if s.Protocol == "udp" || s.FWMark != 0 {
+		s.Timeouts.UDP = second("udp")
+	}
+}
+
+// genServer draws a server at a, or at an IPv6 address where it must be one.
+func genServer(t *rapid.T, s *Service, a netip.Addr, j int) Server {
+	v6 := netip.MustParseAddr(fmt.Sprintf("2001:db8:2::%x", j))
+	r := Server{Addr: a, Weight: rapid.Uint32Range(0, 65535).Draw(t, "weight"), Forward: rapid.SampledFrom([]string{"gate", "ipip", "gue", "masq"}).Draw(t, "forward")}
+	tunnel := r.Forward == "ipip" || r.Forward == "gue"
+	if s.VIP.Is6() || s.FWMark == 0 && tunnel && rapid.Bool().Draw(t, "other family") {
+		r.Addr = v6
+	}
+	switch {
+	case r.Forward == "gue":
+		r.TunnelPort = rapid.Uint16Range(1, 65535).Draw(t, "tunnel port")
+	case r.Forward == "masq" && s.LastPort == 0 && (s.Port != 0 || s.FWMark != 0):
+		// Not the service's, which would be no port of its own.
+		r.Port = rapid.SampledFrom([]uint16{0, 8080}).Draw(t, "port")
+	}
+	if rapid.Bool().Draw(t, "full") {
+		r.Upper = rapid.Uint32Range(2, 1<<31-1).Draw(t, "upper")
+		r.Lower = rapid.Uint32Range(0, r.Upper-1).Draw(t, "lower")
+	}
+	return r
 }
 
 func TestWrittenIsRead(t *testing.T) {

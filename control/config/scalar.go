@@ -169,7 +169,7 @@ func short(v time.Duration) string {
 	return s
 }
 
-// address is a unicast IPv4 address of some machine.
+// address is a unicast address of some machine.
 func address(s scalar) (netip.Addr, error) {
 	a, err := netip.ParseAddr(s.text)
 	if err != nil {
@@ -191,19 +191,26 @@ func isAddrPort(s string) bool {
 
 func usable(a netip.Addr) error {
 	switch {
-	case !a.Is4():
-		return fmt.Errorf("%s is an IPv6 address: only IPv4 works so far", a)
-	case a.IsUnspecified(), a.IsMulticast(), a.As4()[0] == 0, a.As4()[0] >= 240:
+	case a.Is4In6():
+		return fmt.Errorf("%s is an IPv4 address: write %s", a, a.Unmap())
+	case a.IsUnspecified(), a.IsMulticast(), a.Is4() && (a.As4()[0] == 0 || a.As4()[0] >= 240):
 		return fmt.Errorf("%s is not the address of one machine", a)
 	}
 	return nil
 }
 
-// lanAddress is an address that ARP can find, as VIPs and real servers need.
+// lanAddress is an address that ARP or neighbour discovery can find, as VIPs
+// and real servers need.
 func lanAddress(s scalar) (netip.Addr, error) {
 	a, err := address(s)
-	if err == nil && a.IsLoopback() {
+	switch {
+	case err != nil:
+	case a.IsLoopback():
 		err = fmt.Errorf("%s is a loopback address: want one that the LAN can reach", a)
+	case a.Is6() && a.IsLinkLocalUnicast():
+		err = fmt.Errorf("%s is link-local, and nobody behind a router can reach it: want a global or a unique local address (fd00::/8)", a)
+	case a.Zone() != "":
+		err = fmt.Errorf("%s has a zone, which only link-local addresses need: write %s", a, a.WithZone(""))
 	}
 	return a, err
 }

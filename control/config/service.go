@@ -84,90 +84,53 @@ func prefix(s scalar) (netip.Prefix, error) {
 	if err != nil {
 		return netip.Prefix{}, err
 	}
-	n := 32
+	most := a.BitLen()
+	n := most
 	if cut {
-		if n, err = strconv.Atoi(bits); err != nil || n < 1 || n > 32 {
-			return netip.Prefix{}, fmt.Errorf("the prefix length %q of %s is not 1 to 32: write %s/32", bits, a, a)
+		if n, err = strconv.Atoi(bits); err != nil || n < 1 || n > most {
+			return netip.Prefix{}, fmt.Errorf("the prefix length %q of %s is not 1 to %d: write %s/%d", bits, a, most, a, most)
 		}
 	}
 	return netip.PrefixFrom(a, n), nil
 }
 
-// virtual is what a service is reached by, "VIP:PORT".
-func virtual(s scalar) (netip.AddrPort, error) {
-	ap, err := netip.ParseAddrPort(s.text)
-	if err != nil {
-		if a, err := netip.ParseAddr(s.text); err == nil && a.Is4() {
-			return ap, fmt.Errorf("%q has no port: write %s:80", s.text, a)
-		}
-		return ap, fmt.Errorf("%q is not a VIP and a port: write one such as 192.0.2.101:80, in numbers", s.text)
-	}
-	if err := usable(ap.Addr()); err != nil {
-		return ap, err
-	}
-	if ap.Port() == 0 {
-		return ap, fmt.Errorf("%s has port 0: a service has one port, 1 to 65535", s.text)
-	}
-	return ap, nil
-}
-
-// laterSchedulers are IPVS's that we do not have yet.
-var laterSchedulers = func() map[string]string {
-	m := make(map[string]string)
-	for _, s := range strings.Fields("lc wlc lblc lblcr dh sh sed nq fo ovf mh") {
-		m[s] = "is not there yet: use rr or wrr"
-	}
-	return m
-}()
-
-var laterProtocols = map[string]string{
-	"sctp": "is not there yet: use tcp or udp",
-	"fwm":  "is not there yet: use tcp or udp",
-}
-
 func (d *decoder) services(m *mapping, f *facts) []Service {
 	l := m.list("services")
-	type key struct {
-		netip.AddrPort
-		protocol string
-	}
-	lines := make(map[key]int)
 	var services []Service
+	var at []pos // of their names
 	for _, n := range l.items {
 		e := d.item(n, "services")
-		v := need(e, "virtual", "the address and port of the service, such as virtual: 192.0.2.101:80", virtual)
-		protocol := read(e, "protocol", "tcp", oneOf([]string{"tcp", "udp"}, laterProtocols))
-		s := Service{
-			VIP: v.val.Addr(), Port: v.val.Port(), Protocol: protocol.val,
-			Scheduler: read(e, "scheduler", "rr", oneOf([]string{"rr", "wrr"}, laterSchedulers)).val,
-			Quiescent: read(e, "quiescent", false, boolean).val,
+		s, named := d.named(e, f)
+		d.traffic(e, &s)
+		s.Quiescent = read(e, "quiescent", false, boolean).val
+		// A udp or sctp port cannot be checked by itself.
+		written := false
+		if named.bad {
+			s.Port = max(1, s.Port) // what the name lacks has been said
 		}
-		if !v.bad {
-			if _, ok := f.vips[s.VIP]; !ok && f.vipsGood {
-				d.errorf(v.at, "virtual: %s is not a VIP of any group: add it to the vips of a group", s.VIP)
-			}
-			k := key{v.val, s.Protocol}
-			if line, twice := lines[k]; twice && !protocol.bad {
-				d.errorf(v.at, "virtual: %s/%s is there already, in line %d: put its servers there", v.val, s.Protocol, line)
-			} else {
-				lines[k] = v.at.line
-			}
-		}
-		if e.has("check") || s.Protocol == "tcp" || protocol.bad {
-			s.Check = d.check(e.sub("check"), Check{Port: s.Port})
+		if e.has("check") || s.Protocol == "tcp" || s.FWMark != 0 || named.bad {
+			c := e.sub("check")
+			written = c.has("port")
+			s.Check = d.check(c, Check{Port: s.Port})
 		} else {
 			e.asked = append(e.asked, "check")
-			e.missing("check", "check: {type: none}, or a check of a tcp port: a udp port cannot be checked by itself")
+			e.missing("check", fmt.Sprintf("check: {type: none}, or a check of a tcp port: a %s port cannot be checked by itself", s.Protocol))
 		}
-		s.Servers = d.servers(e, &s, f)
+		s.Servers = d.servers(e, &s, f, written)
 		s.Fallback = d.fallback(e, &s, f)
+		if s.FWMark != 0 {
+			d.markFamily(&s, named.at)
+		}
 		e.done()
-		services = append(services, s)
+		if !named.bad {
+			d.unique(services, at, &s, named.at)
+		}
+		services, at = append(services, s), append(at, named.at)
 	}
 	return services
 }
 
-func (d *decoder) servers(m *mapping, s *Service, f *facts) []Server {
+func (d *decoder) servers(m *mapping, s *Service, f *facts, checkPort bool) []Server {
 	l := m.list("servers")
 	if !l.bad && len(l.items) == 0 {
 		m.missing("servers", "at least one real server, such as servers: [{address: 192.0.2.200}]")
@@ -179,11 +142,20 @@ func (d *decoder) servers(m *mapping, s *Service, f *facts) []Server {
 		addr := d.serverAddress(e, s, f)
 		weight := read(e, "weight", 1, number(0, 65535))
 		srv := Server{Addr: addr.val, Weight: uint32(weight.val)}
+		d.forward(e, s, &srv, addr)
+		d.thresholds(e, &srv)
 		if e.has("check") {
-			c := d.check(e.sub("check"), s.Check)
-			srv.Check = &c
+			own := e.sub("check")
+			c := d.check(own, s.Check)
+			srv.Check, checkPort = &c, checkPort || own.has("port")
 		} else {
 			e.asked = append(e.asked, "check")
+		}
+		// Without a port of its own a check asks where the server listens.
+		if srv.Port != 0 && !checkPort && s.Check.Type != "none" {
+			c := srv.check(*s)
+			c.Port = srv.Port
+			srv.Check = &c
 		}
 		if !addr.bad {
 			if line, twice := lines[addr.val]; twice {
@@ -205,7 +177,9 @@ func (d *decoder) fallback(m *mapping, s *Service, f *facts) *Server {
 	}
 	e := m.sub("fallback")
 	addr := d.serverAddress(e, s, f)
-	for _, key := range []string{"weight", "check"} {
+	srv := Server{Addr: addr.val, Weight: 1}
+	d.forward(e, s, &srv, addr)
+	for _, key := range []string{"weight", "check", "upper", "lower"} {
 		if x := slices.IndexFunc(e.entries, func(x *entry) bool { return x.key == key }); x >= 0 {
 			e.entries[x].used = true
 			d.errorf(e.entries[x].at, "%s has no effect in fallback, which is alone and not checked: remove it", key)
@@ -215,14 +189,14 @@ func (d *decoder) fallback(m *mapping, s *Service, f *facts) *Server {
 		d.errorf(addr.at, "address: %s is a server of this service already: the fallback is another one", addr.val)
 	}
 	e.done()
-	return &Server{Addr: addr.val, Weight: 1}
+	return &srv
 }
 
 // serverAddress reads where a real server is, and that it is not ourselves.
 func (d *decoder) serverAddress(m *mapping, s *Service, f *facts) field[netip.Addr] {
 	addr := need(m, "address", "the server's own address, such as address: 192.0.2.200", func(v scalar) (netip.Addr, error) {
 		if isAddrPort(v.text) {
-			return netip.Addr{}, fmt.Errorf("%q has a port: the packets keep the port of the service, write the address alone", v.text)
+			return netip.Addr{}, fmt.Errorf("%q has a port: the packets keep the port of the service, write the address alone (with forward: masq the key port is the server's)", v.text)
 		}
 		return lanAddress(v)
 	})

@@ -16,6 +16,9 @@ var elsewhere = map[string]string{
 	"virtualhost": "virtual_host", "host": "virtual_host", "httpmethod": "method",
 	"dev": "interface", "nic": "interface", "node": "nodes", "virtual_ipaddress": "vips", "virtual_ips": "vips",
 	"owner": "preferred", "failback": "auto_failback", "nice_failback": "auto_failback",
+	"forwarding": "forward", "lb_kind": "forward", "lvs_method": "forward", "gate": "forward", "ops": "one_packet", "fwm": "fwmark", "mark": "fwmark",
+	"persistence": "persistent", "persistence_timeout": "persistent", "persistence_granularity": "netmask", "granularity": "netmask", "mask": "netmask",
+	"schedflags": "scheduler_flags", "flags": "scheduler_flags", "uthreshold": "upper", "lthreshold": "lower", "tun_port": "tunnel_port",
 	"data_plane": "dataplane", "xdp": "dataplane", "prometheus": "metrics",
 }
 

@@ -61,16 +61,27 @@ func Summary(c *Config) string {
 		}
 	}
 	for _, s := range c.Services {
-		line("service %s: %s over %s, %s", s.Name(), s.Scheduler, count(len(s.Servers), "real server"), s.Check)
+		line("service %s: %s over %s, %s", s.Name(), s.scheduling(), count(len(s.Servers), "real server"), s.Check)
+		for _, text := range s.traits() {
+			line("  %s", text)
+		}
 		for _, r := range s.Servers {
 			own := ""
+			if how := r.How(); how != "gate" {
+				own = ", " + how
+			}
 			if r.Check != nil {
-				own = ", " + r.Check.String()
+				own += ", " + r.Check.String()
 			}
 			line("  %s weight %d%s", r.Addr, r.Weight, own)
 		}
 		if s.Fallback != nil {
-			line("  %s as fallback", s.Fallback.Addr)
+			how := s.Fallback.How()
+			if how == "gate" {
+				line("  %s as fallback", s.Fallback.Addr)
+			} else {
+				line("  %s as fallback, %s", s.Fallback.Addr, how)
+			}
 		}
 		if s.Quiescent {
 			line("  a server that fails its check keeps its connections (quiescent)")
@@ -98,8 +109,61 @@ func count(n int, what string) string {
 }
 
 // Name is "192.0.2.101:80/tcp", as a service is called in logs and metrics.
-func (s *Service) Name() string {
-	return netip.AddrPortFrom(s.VIP, s.Port).String() + "/" + s.Protocol
+func (s *Service) Name() string { return s.Key().String() }
+
+// String is "10m" or "10m of a /24"; "none".
+func (p Persistent) String() string {
+	switch {
+	case p.Timeout == 0:
+		return "none"
+	case p.PrefixLen == 0:
+		return short(p.Timeout)
+	}
+	return fmt.Sprintf("%s of a /%d", short(p.Timeout), p.PrefixLen)
+}
+
+// scheduling is the scheduler with its flags: "sh (sh-port)".
+func (s *Service) scheduling() string {
+	if len(s.SchedulerFlags) == 0 {
+		return s.Scheduler
+	}
+	return s.Scheduler + " (" + strings.Join(s.SchedulerFlags, ", ") + ")"
+}
+
+// traits are what a service does beyond the rule, a sentence each.
+func (s *Service) traits() []string {
+	var out []string
+	if p := s.Persistent; p.Timeout != 0 {
+		whose := "each client address"
+		if p.PrefixLen != 0 {
+			whose = fmt.Sprintf("all clients of a /%d", p.PrefixLen)
+		}
+		out = append(out, fmt.Sprintf("%s keeps its server for %s (persistent)", whose, short(p.Timeout)))
+	}
+	if s.OnePacket {
+		out = append(out, "each datagram is scheduled by itself (one_packet)")
+	}
+	if t := s.Timeouts; t != (Timeouts{}) {
+		out = append(out, "timeouts: "+t.String())
+	}
+	if s.Lost != "reset" {
+		out = append(out, "connections of a server that is removed: "+s.Lost)
+	}
+	return out
+}
+
+// String is "tcp 5m, udp 10s"; "" if all are IPVS's.
+func (t Timeouts) String() string {
+	var out []string
+	for _, v := range []struct {
+		name string
+		time time.Duration
+	}{{"tcp", t.TCP}, {"tcpfin", t.TCPFin}, {"udp", t.UDP}} {
+		if v.time != 0 {
+			out = append(out, v.name+" "+short(v.time))
+		}
+	}
+	return strings.Join(out, ", ")
 }
 
 // String describes a check in a few words.
@@ -151,8 +215,9 @@ func advice(c *Config) []string {
 				weights[r.Weight] = true
 			}
 		}
-		if len(weights) > 1 && s.Scheduler == "rr" {
-			say("service %s: scheduler rr ignores that the weights differ: wrr goes by them", s.Name())
+		if len(weights) > 1 && slices.Contains(unweighted, s.Scheduler) {
+			say("service %s: scheduler %s ignores that the weights differ: %s goes by them", s.Name(), s.Scheduler,
+				map[string]string{"rr": "wrr", "lc": "wlc", "dh": "sh"}[s.Scheduler])
 		}
 		if len(weights) == 0 {
 			say("service %s: every server has weight 0: only a fallback would serve", s.Name())
