@@ -52,8 +52,8 @@ type Checks interface {
 	Set(map[health.ID]health.Check)
 }
 
-// Options are a director's parts. All are required but Absent, SaveNodes
-// and ViewChanged; a witness has no Planes.
+// Options are a director's parts. All are required but Absent, Carriers,
+// SaveNodes and ViewChanged; a witness has no Planes.
 type Options struct {
 	Config  *config.Config
 	Load    func() (*config.Config, error) // reads the config again, for Reload
@@ -62,6 +62,8 @@ type Options struct {
 
 	Planes []dataplane.Plane // the one that forwards first
 	Absent []PlaneState      // planes this machine cannot have, and why
+	// Carriers are the parts of the one plane there is, if it has parts.
+	Carriers Carriers
 
 	Cluster    Cluster
 	Addresses  Addresses
@@ -90,6 +92,7 @@ type Director struct {
 	why      Explanation
 	snapshot dataplane.Snapshot
 	planes   []PlaneState
+	carried  carried
 	health   map[dataplane.ServerKey]health.Result
 	conf     ConfigState
 	events   eventLog
@@ -270,6 +273,7 @@ func (d *Director) apply() {
 	for i, p := range d.Planes {
 		_ = d.applyTo(i, p)
 	}
+	d.noteCarriers()
 }
 
 func (d *Director) applyTo(i int, p dataplane.Plane) error {

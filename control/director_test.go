@@ -19,6 +19,7 @@ import (
 	"systole/control/neighbour"
 	"systole/control/vip"
 	"systole/dataplane"
+	"systole/dataplane/fallback"
 	"systole/hb"
 	"systole/hb/membership"
 	"systole/hb/wire"
@@ -34,6 +35,8 @@ type world struct {
 	did    []string
 	table  dataplane.Snapshot
 	refuse error // of Apply
+	gone   bool  // its interface
+	both   *fallback.Plane
 
 	leaseless bool
 	outlives  bool     // the lease does not end with the daemon
@@ -73,6 +76,11 @@ func (w *world) take() string {
 // plane
 
 func (w *world) Info() dataplane.Info {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.gone {
+		return dataplane.Info{Name: "fake", Mode: dataplane.Detached, Reason: "interface eth0 is gone", Interface: "eth0", Lease: true}
+	}
 	return dataplane.Info{Name: "fake", Interface: "eth0", Lease: !w.leaseless, EndsWithDaemon: !w.leaseless && !w.outlives}
 }
 func (w *world) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
@@ -183,10 +191,14 @@ func startDirector(t *testing.T, prepare ...func(*world)) (*world, *Director, co
 	for _, f := range prepare {
 		f(w)
 	}
+	planes, carriers := []dataplane.Plane{w}, Carriers(nil)
+	if w.both != nil {
+		planes, carriers = []dataplane.Plane{w.both}, w.both
+	}
 	d := New(Options{
 		Config: w.cfg, Load: func() (*config.Config, error) { return w.next, w.loadErr }, Version: "test",
 		Keys:   func() (wire.Keys, error) { return w.keys, w.readErr },
-		Planes: []dataplane.Plane{w}, Absent: []PlaneState{{Info: dataplane.Info{Name: "ipvs", Reason: "this kernel has no IPVS"}, Absent: true}},
+		Planes: planes, Carriers: carriers, Absent: []PlaneState{{Info: dataplane.Info{Name: "ipvs", Reason: "this kernel has no IPVS"}, Absent: true}},
 		Cluster: fakeCluster{w}, Addresses: w, Neighbours: fakeNeighbours{}, Checks: fakeChecks{w},
 		Lease: NewLease(testDeadtime, w.Renew), Log: slog.New(slog.DiscardHandler), Now: time.Now, SaveNodes: w.save, ViewChanged: w.view,
 	})

@@ -188,6 +188,7 @@ func (d *Director) acquire(o takeover.Acquire) error {
 			errs = append(errs, err)
 		}
 	}
+	d.noteCarriers()
 	// One plane that follows is enough to serve.
 	if len(errs) == len(d.Planes) && len(errs) > 0 {
 		return fmt.Errorf("no data plane follows: %w", errors.Join(errs...))
@@ -306,6 +307,7 @@ func (d *Director) housekeeping() {
 	d.secondChance()
 	mode, _ := d.Lease.Mode()
 	d.tellEnds(mode) // a plane may have lost its interface, or have it back
+	d.tendCarriers()
 	for i, p := range d.Planes {
 		s := &d.planes[i]
 		before := s.Mode

@@ -69,13 +69,7 @@ func Plan(cfg *config.Config, f Facts) (dataplane.Snapshot, Explanation) {
 
 func planService(s *config.Service, f Facts, why Explanation) dataplane.Service {
 	key := serviceKey(s)
-	out := dataplane.Service{
-		ServiceKey: key, Scheduler: s.Scheduler, SchedulerFlags: s.SchedulerFlags,
-		Persistence: dataplane.Persistence{Timeout: s.Persistent.Timeout, PrefixLen: s.Persistent.PrefixLen},
-		OnePacket:   s.OnePacket,
-		Timeouts:    dataplane.Timeouts{TCP: s.Timeouts.TCP, TCPFin: s.Timeouts.TCPFin, UDP: s.Timeouts.UDP},
-		Lost:        lostFates[s.Lost],
-	}
+	out := bare(s)
 	serving := false
 	for _, srv := range s.Servers {
 		id := dataplane.ServerKey{Service: key, Server: srv.Addr}
@@ -105,6 +99,35 @@ func planService(s *config.Service, f Facts, why Explanation) dataplane.Service 
 		why[id] = p
 	}
 	return out
+}
+
+// Services are the services of a config whole: with every server that each may
+// have, whatever its health.
+func Services(cfg *config.Config) []dataplane.Service {
+	var out []dataplane.Service
+	for i := range cfg.Services {
+		s := &cfg.Services[i]
+		svc := bare(s)
+		for j := range s.Servers {
+			svc.Servers = append(svc.Servers, realServer(&s.Servers[j], s.Servers[j].Weight, Facts{}))
+		}
+		if s.Fallback != nil {
+			svc.Servers = append(svc.Servers, realServer(s.Fallback, s.Fallback.Weight, Facts{}))
+		}
+		out = append(out, svc)
+	}
+	return out
+}
+
+// bare is a service without its servers.
+func bare(s *config.Service) dataplane.Service {
+	return dataplane.Service{
+		ServiceKey: serviceKey(s), Scheduler: s.Scheduler, SchedulerFlags: s.SchedulerFlags,
+		Persistence: dataplane.Persistence{Timeout: s.Persistent.Timeout, PrefixLen: s.Persistent.PrefixLen},
+		OnePacket:   s.OnePacket,
+		Timeouts:    dataplane.Timeouts{TCP: s.Timeouts.TCP, TCPFin: s.Timeouts.TCPFin, UDP: s.Timeouts.UDP},
+		Lost:        lostFates[s.Lost],
+	}
 }
 
 // place decides about one real server.

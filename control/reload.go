@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -43,8 +44,11 @@ func (d *Director) adopt(next *config.Config, keys wire.Keys) error {
 	if blocked := config.LiveChange(d.cfg, next); len(blocked) > 0 {
 		return fmt.Errorf("%s: cannot change while the director runs: %s (restart it, the peer first)", next.File, strings.Join(blocked, ", "))
 	}
+	if err := d.declare(next); err != nil {
+		return fmt.Errorf("%s: %w", next.File, err)
+	}
 	if err := d.Cluster.SetKeys(keys); err != nil {
-		return fmt.Errorf("%s: %w", next.Cluster.Authkeys, err)
+		return errors.Join(fmt.Errorf("%s: %w", next.Cluster.Authkeys, err), d.declare(d.cfg))
 	}
 	old := d.cfg
 	d.cfg = next

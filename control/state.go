@@ -32,7 +32,9 @@ type State struct {
 	Groups   []GroupState   `json:"groups"`
 	Services []ServiceState `json:"services"`
 	Planes   []PlaneState   `json:"planes"`
-	Config   ConfigState    `json:"config"`
+	// PlaneChoice is the operator's: "auto", "xdp", "ipvs".
+	PlaneChoice string      `json:"plane_choice"`
+	Config      ConfigState `json:"config"`
 
 	// Reasons counts packets of the primary plane that were not forwarded by
 	// a flow, by what became of them.
@@ -132,6 +134,8 @@ type ServiceState struct {
 	Scheduler string               `json:"scheduler"`
 	State     string               `json:"state"` // "up", "fallback", "empty"
 	Servers   []ServerState        `json:"servers"`
+	Plane     string               `json:"plane"`               // which carries it: "xdp", "ipvs"; "": none
+	PlaneWhy  string               `json:"plane_why,omitempty"` // why not the one that is preferred, or none
 	Counters  dataplane.Counters   `json:"counters"`
 	Key       dataplane.ServiceKey `json:"-"`
 }
@@ -164,6 +168,8 @@ type PlaneState struct {
 	ApplyTook  time.Duration        `json:"apply_took_ns"`
 	Error      string               `json:"error,omitempty"` // of the last Apply; the old generation stays in force
 	Absent     bool                 `json:"absent,omitempty"`
+	// Leaving are services it carries no more, but whose connections it has.
+	Leaving int `json:"leaving,omitempty"`
 }
 
 // ConfigState is what became of the configuration file.

@@ -10,6 +10,7 @@ import (
 	"systole/control/config"
 	"systole/control/takeover"
 	"systole/dataplane"
+	"systole/dataplane/fallback"
 	"systole/hb"
 )
 
@@ -68,7 +69,7 @@ func (d *Director) state() *State {
 			Legacy:       view.Legacy && view.PeerAlive, Fenced: view.Fenced,
 			AtMostOne: view.AtMostOne, Quorum: view.Quorum, Pings: view.Pings, PeerPings: view.OtherPings,
 		},
-		Planes: append(slices.Clone(d.planes), d.Absent...),
+		Planes: append(slices.Clone(d.planes), d.Absent...), PlaneChoice: fallback.Auto.String(),
 		Config: d.conf, Flows: -1, Events: slices.Clone(d.events.ring), Problems: []string{},
 	}
 	if !slices.ContainsFunc(d.planes, func(p PlaneState) bool { return p.Lease }) {
@@ -78,6 +79,7 @@ func (d *Director) state() *State {
 		s.Takeover.Waits = max(0, view.ClearAt.Sub(s.At))
 	}
 	if d.cfg.Witness() {
+		s.PlaneChoice = ""
 		s.Role, s.Lease, s.Takeover = RoleWitness, noLease, TakeoverState{State: "none", Standby: "idle", Pings: -1, PeerPings: -1}
 	}
 	hbView := d.Cluster.View()
@@ -88,6 +90,9 @@ func (d *Director) state() *State {
 	}
 	for i := range d.cfg.Services {
 		s.Services = append(s.Services, d.serviceState(&d.cfg.Services[i]))
+	}
+	if d.Carriers != nil {
+		s.carriers(d.Carriers.Report())
 	}
 	for _, r := range d.facts.Roles {
 		if r == dataplane.Active {
@@ -197,10 +202,11 @@ func (s *State) judge(leaseErr error, more []string) {
 		ps = append(ps, problem{critical, fmt.Sprintf(format, args...)})
 	}
 	working := false
+	stranded := slices.ContainsFunc(s.Services, func(svc ServiceState) bool { return svc.Plane == "" })
 	for _, p := range s.Planes {
 		switch {
 		case p.Mode == dataplane.Detached:
-			add(true, "data plane %s: %s", p.Name, p.Reason)
+			add(stranded, "data plane %s: %s", p.Name, p.Reason)
 		case p.Error != "":
 			add(true, "data plane %s: generation %d is still in force: %s", p.Name, p.Generation, p.Error)
 		case !p.Absent:
@@ -231,6 +237,9 @@ func (s *State) judge(leaseErr error, more []string) {
 		add(false, "the peer sees %d ping nodes, this director %d: it has the groups, or gets them", t.PeerPings, t.Pings)
 	}
 	for _, svc := range s.Services {
+		if svc.Plane == "" && svc.PlaneWhy != "" {
+			add(true, "service %s is carried by no plane: %s", svc.Service, svc.PlaneWhy)
+		}
 		switch svc.State {
 		case "empty":
 			add(s.Role == "active", "service %s has no real server to serve it", svc.Service)

@@ -5,7 +5,11 @@ import (
 	"fmt"
 	"os"
 
+	"systole/control"
 	"systole/control/config"
+	"systole/dataplane/fallback"
+	"systole/dataplane/ipvs"
+	"systole/dataplane/xdp"
 )
 
 type checkCmd struct {
@@ -31,6 +35,44 @@ func (c checkCmd) Run() error {
 	if err != nil {
 		return err
 	}
+	carried, err := carriers(cfg)
+	if err != nil {
+		return fmt.Errorf("%s: %w", cfg.File, err)
+	}
 	fmt.Print(config.Summary(cfg))
+	for _, line := range carried {
+		fmt.Println(line)
+	}
+	for _, w := range config.Warnings(cfg) {
+		fmt.Fprintln(os.Stderr, "warning:", w)
+	}
 	return nil
+}
+
+// carriers says of each service which the XDP plane does not carry, or IPVS
+// could not take over, that it is so and why. It goes by what the planes can do,
+// not by what this machine has.
+func carriers(cfg *config.Config) ([]string, error) {
+	x := fallback.Candidate{Name: "xdp", Carries: xdp.Carries}
+	if cfg.DataPlane.Mode == "ipvs" {
+		x.Absent = notWanted
+	}
+	services := control.Services(cfg)
+	if cfg.Witness() {
+		services = nil
+	}
+	cs, err := fallback.Decide(services, x, fallback.Candidate{Name: "ipvs", Carries: ipvs.Carries}, fallback.Auto)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for i, c := range cs {
+		switch {
+		case c.Plane == "ipvs" && x.Absent == "":
+			out = append(out, fmt.Sprintf("service %s is carried by ipvs, not by xdp: %s", c.Service, c.Why))
+		case c.Plane == "xdp" && !c.Holds[1]:
+			out = append(out, fmt.Sprintf("service %s has no fallback in ipvs: %v", c.Service, ipvs.Carries(services[i])))
+		}
+	}
+	return out, nil
 }

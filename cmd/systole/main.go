@@ -34,6 +34,7 @@ type cli struct {
 	Quiesce  quiesceCmd  `cmd:"" help:"Take a real server out of rotation on this director, until resume or restart; its connections stay."`
 	Resume   resumeCmd   `cmd:"" help:"Put a quiesced real server back into rotation."`
 	Node     nodeCmd     `cmd:"" help:"Add nodes to the cluster, or remove some, while it runs."`
+	Plane    planeCmd    `cmd:"" help:"Say which data plane is to carry the services; no connection is lost. Until restart."`
 	Reload   reloadCmd   `cmd:"" help:"Read the config again; a bad one changes nothing."`
 
 	Send   sendCmd   `cmd:"" help:"Send a message to the programs that listen on all directors, or one for each line of standard input."`

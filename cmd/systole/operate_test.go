@@ -28,6 +28,8 @@ func (s stubborn) Quiesce(context.Context, string, string, bool) error { return 
 func (s stubborn) AddNodes(context.Context, []string) error            { return nil }
 func (s stubborn) RemoveNodes(context.Context, []string) error         { return nil }
 
+func (s stubborn) ChoosePlane(context.Context, string) error { return nil }
+
 func TestHandoverThatDoesNotEnd(t *testing.T) {
 	for _, tt := range []struct {
 		director stubborn

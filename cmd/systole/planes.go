@@ -9,78 +9,102 @@ import (
 	"systole/control"
 	"systole/control/config"
 	"systole/dataplane"
+	"systole/dataplane/fallback"
 	"systole/dataplane/ipvs"
 	"systole/dataplane/xdp"
 )
 
-// planes are the data planes of this machine, the one that forwards first, and
-// those it cannot have.
+// planes are the data planes of this machine, as one; nil: none, as on a witness.
 type planes struct {
-	open   []dataplane.Plane
-	absent []control.PlaneState
+	both *fallback.Plane
 }
 
-// openPlanes opens XDP (native, else generic) and, with the same table, kernel
-// IPVS where the kernel has it. One is enough; none is an error, but on a
-// witness, which has none.
+// notWanted is why there is no XDP if the operator wants none.
+const notWanted = "dataplane.mode is ipvs"
+
+// openPlanes opens XDP (native, else generic) and kernel IPVS where the kernel
+// has it. One is enough; none is an error, but on a witness, which has none.
 func openPlanes(cfg *config.Config, log *slog.Logger) (planes, error) {
-	var p planes
 	if cfg.Witness() {
-		return p, nil
+		return planes{}, nil
+	}
+	c := fallback.Config{
+		XDP:  fallback.Member{Name: "xdp", Carries: xdp.Carries, Why: notWanted},
+		IPVS: fallback.Member{Name: "ipvs", Carries: ipvs.Carries},
+		Log:  log, Now: time.Now,
 	}
 	var reasons []error
-	missing := func(name string, err error) {
-		log.Warn("data plane not available", "plane", name, "why", err)
-		p.absent = append(p.absent, control.PlaneState{Info: dataplane.Info{Name: name, Reason: err.Error()}, Absent: true})
-		reasons = append(reasons, fmt.Errorf("%s: %w", name, err))
+	missing := func(m *fallback.Member, err error) {
+		log.Warn("data plane not available", "plane", m.Name, "why", err)
+		m.Why = err.Error()
+		reasons = append(reasons, fmt.Errorf("%s: %w", m.Name, err))
 	}
 	dp := cfg.DataPlane
 	if dp.Mode != "ipvs" {
-		x, err := xdp.Open(xdp.Config{Interface: dp.Interface, Mode: dp.Mode, PinDir: dp.Pin, Flows: dp.Flows, Log: log})
-		switch {
+		open := func() (dataplane.Plane, error) {
+			p, err := xdp.Open(xdp.Config{Interface: dp.Interface, Mode: dp.Mode, PinDir: dp.Pin, Flows: dp.Flows, Log: log})
+			if err != nil {
+				return nil, err // not a Plane that is nil
+			}
+			return p, nil
+		}
+		switch p, err := open(); {
 		case err == nil:
-			p.open = append(p.open, x)
+			c.XDP.Plane = p
 		case dp.Mode != "auto":
-			return p, fmt.Errorf("dataplane.mode is %s: %w", dp.Mode, err)
+			return planes{}, fmt.Errorf("dataplane.mode is %s: %w", dp.Mode, err)
 		default:
-			missing("xdp", err)
+			missing(&c.XDP, err)
+			c.XDP.Open = open
 		}
 	}
-	v, err := ipvs.Open(ipvs.Config{Log: log})
-	if err != nil {
-		missing("ipvs", err)
+	if p, err := ipvs.Open(ipvs.Config{Log: log}); err != nil {
+		missing(&c.IPVS, err)
 	} else {
-		p.open = append(p.open, v)
+		c.IPVS.Plane = p
 	}
-	if len(p.open) == 0 {
-		return p, fmt.Errorf("no data plane can forward: %w", errors.Join(reasons...))
+	if c.XDP.Plane == nil && c.IPVS.Plane == nil {
+		return planes{}, fmt.Errorf("no data plane can forward: %w", errors.Join(reasons...))
 	}
-	for _, pl := range p.open {
-		i := pl.Info()
-		log.Info("data plane", "plane", i.Name, "mode", i.Mode, "interface", i.Interface, "why", i.Reason, "lease", i.Lease)
+	for _, m := range []fallback.Member{c.XDP, c.IPVS} {
+		if m.Plane != nil {
+			i := m.Plane.Info()
+			log.Info("data plane", "plane", i.Name, "mode", i.Mode, "interface", i.Interface, "why", i.Reason, "lease", i.Lease)
+		}
+	}
+	p := planes{fallback.New(c)}
+	if err := p.both.Declare(control.Services(cfg)); err != nil {
+		return planes{}, errors.Join(fmt.Errorf("%s: %w", cfg.File, err), p.close())
 	}
 	return p, nil
 }
 
+// list is the plane there is, for the director.
+func (p planes) list() []dataplane.Plane {
+	if p.both == nil {
+		return nil
+	}
+	return []dataplane.Plane{p.both}
+}
+
+func (p planes) carriers() control.Carriers {
+	if p.both == nil {
+		return nil
+	}
+	return p.both
+}
+
 // renew grants all planes that keep a lease a time. ErrNoLease if none does.
 func (p planes) renew(d time.Duration) error {
-	err := dataplane.ErrNoLease
-	for _, pl := range p.open {
-		switch e := pl.Renew(d); {
-		case errors.Is(e, dataplane.ErrNoLease):
-		case e != nil:
-			return fmt.Errorf("%s: %w", pl.Info().Name, e)
-		default:
-			err = nil
-		}
+	if p.both == nil {
+		return dataplane.ErrNoLease
 	}
-	return err
+	return p.both.Renew(d)
 }
 
 func (p planes) close() error {
-	var errs []error
-	for _, pl := range p.open {
-		errs = append(errs, pl.Close())
+	if p.both == nil {
+		return nil
 	}
-	return errors.Join(errs...)
+	return p.both.Close()
 }

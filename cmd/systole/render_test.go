@@ -43,23 +43,23 @@ func sample() *control.State {
 			{Name: "db", Preferred: "node2", Role: "standby", VIPs: []control.VIPState{{Address: "192.168.145.102/32", Interface: "eth0"}}},
 		},
 		Planes: []control.PlaneState{
-			{Info: dataplane.Info{Name: "xdp", Mode: "generic", Interface: "eth0", Reason: "the driver has no native XDP"}, Generation: 7},
+			{Info: dataplane.Info{Name: "xdp", Mode: "generic", Interface: "eth0", Reason: "the driver has no native XDP"}, Generation: 7, Leaving: 2},
 			{Info: dataplane.Info{Name: "ipvs", Reason: "this kernel has no IPVS"}, Absent: true},
 		},
 		Services: []control.ServiceState{
 			{
-				Service: "192.168.145.101:80/tcp", Scheduler: "rr", State: "up", Counters: dataplane.Counters{Packets: 1200, Connections: 100},
+				Service: "192.168.145.101:80/tcp", Scheduler: "rr", State: "up", Plane: "xdp", Counters: dataplane.Counters{Packets: 1200, Connections: 100},
 				Servers: []control.ServerState{
 					{Address: "192.168.145.200", Weight: 1, Effective: 1, InTable: true, Health: "up", Counters: dataplane.Counters{Packets: 700, Connections: 60}, Conns: dataplane.Conns{Active: 3, Inactive: 40}},
 					{Address: "192.168.145.201", Weight: 1, Health: "down", Reason: "health check fails: status 503, want 2xx", Counters: dataplane.Counters{Packets: 500, Connections: 40}},
 					{Address: "192.168.145.202", Fallback: true, Health: "unknown", Reason: "fallback: not needed"},
 				},
 			},
-			{Service: "192.168.145.101:53/udp", Scheduler: "wrr", State: "empty", Servers: []control.ServerState{
+			{Service: "192.168.145.101:53/udp", Scheduler: "wrr", State: "empty", PlaneWhy: "xdp: interface eth0 is gone; ipvs: this kernel has no IPVS", Servers: []control.ServerState{
 				{Address: "192.168.145.200", Weight: 5, InTable: true, Health: "up", Quiesced: true, Reason: "quiesced by the operator"},
 			}},
 		},
-		FlowTableSize: 4096,
+		FlowTableSize: 4096, PlaneChoice: "auto",
 	}
 }
 
@@ -69,6 +69,16 @@ func TestStatusForPeople(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden.Check(t, "status.txt", b.Bytes())
+}
+
+func TestPlanesForPeople(t *testing.T) {
+	s := sample()
+	s.PlaneChoice = "ipvs"
+	var b bytes.Buffer
+	if err := writePlanes(&b, s); err != nil {
+		t.Fatal(err)
+	}
+	golden.Check(t, "plane.txt", b.Bytes())
 }
 
 // A witness has neither groups nor planes nor services to show.

@@ -213,7 +213,7 @@ func (d *daemon) makeDirector() {
 	d.director = control.New(control.Options{
 		Config: d.cfg, Load: d.load, Version: version,
 		Keys:   func() (wire.Keys, error) { return wire.LoadAuthkeys(d.cfg.Cluster.Authkeys) },
-		Planes: d.planes.open, Absent: d.planes.absent,
+		Planes: d.planes.list(), Carriers: d.planes.carriers(),
 		Cluster: tapped{d.heartbeat, d.programs}, Addresses: d.addresses, Neighbours: d.followed, Checks: d.checks,
 		Lease: d.lease, SaveNodes: d.saveNodes, ViewChanged: d.tellView, Log: d.log, Now: time.Now,
 	})

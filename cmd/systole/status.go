@@ -89,13 +89,11 @@ func writeStatus(w io.Writer, s *control.State) error {
 	for _, g := range s.Groups {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", g.Name, g.Role, orDash(g.Owner), g.Preferred, addresses(g.VIPs))
 	}
-	fmt.Fprintln(t, "\nPLANE\tMODE\tINTERFACE\tGENERATION\tSTATE")
-	for _, p := range s.Planes {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\n", p.Name, orDash(p.Mode), orDash(p.Interface), p.Generation, planeState(p))
-	}
+	fmt.Fprintln(t)
+	tablePlanes(t, s.Planes)
 	fmt.Fprintln(t, "\nSERVICE\tSTATE\tWEIGHT\tSCHEDULED\tACTIVE\tINACTIVE\tPACKETS\tWHY")
 	for _, svc := range s.Services {
-		fmt.Fprintf(t, "%s %s\t%s\t\t%d\t\t\t%d\t\n", svc.Service, svc.Scheduler, svc.State, svc.Counters.Connections, svc.Counters.Packets)
+		fmt.Fprintf(t, "%s %s\t%s\t\t%d\t\t\t%d\t%s\n", svc.Service, svc.Scheduler, svc.State, svc.Counters.Connections, svc.Counters.Packets, carrier(svc))
 		for _, r := range svc.Servers {
 			fmt.Fprintf(t, "  -> %s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\n", r.Address, serverState(r), weight(r),
 				r.Counters.Connections, r.Conns.Active, r.Conns.Inactive, r.Counters.Packets, r.Reason)
@@ -165,15 +163,19 @@ func addresses(vs []control.VIPState) string {
 }
 
 func planeState(p control.PlaneState) string {
+	out := "in force"
 	switch {
 	case p.Absent:
 		return "absent: " + p.Reason
 	case p.Error != "":
 		return "refused the last change: " + p.Error
 	case p.Reason != "":
-		return "in force (" + p.Reason + ")"
+		out += " (" + p.Reason + ")"
 	}
-	return "in force"
+	if p.Leaving > 0 {
+		out += fmt.Sprintf(", finishes the connections of %d services that it carries no more", p.Leaving)
+	}
+	return out
 }
 
 func serverState(r control.ServerState) string {

@@ -48,6 +48,10 @@ func (f *fakeDirector) RemoveNodes(_ context.Context, names []string) error {
 	return f.note(append([]string{"remove"}, names...)...)
 }
 
+func (f *fakeDirector) ChoosePlane(_ context.Context, plane string) error {
+	return f.note("plane", plane)
+}
+
 func serve(t *testing.T, d Director) (*Client, string) {
 	t.Helper()
 	return serveWith(t, d, broker.New(brokertest.New()))
@@ -86,13 +90,13 @@ func TestCallsReachTheDirector(t *testing.T) {
 	for _, err := range []error{
 		c.Standby(ctx, "all"), c.Takeover(ctx, "local"), c.Reload(ctx),
 		c.Quiesce(ctx, "192.168.145.200", ""), c.Resume(ctx, "192.168.145.200", "192.168.145.101:80/tcp"),
-		c.AddNodes(ctx, []string{"node3", "node4"}), c.RemoveNodes(ctx, []string{"node3"}),
+		c.AddNodes(ctx, []string{"node3", "node4"}), c.RemoveNodes(ctx, []string{"node3"}), c.ChoosePlane(ctx, "ipvs"),
 	} {
 		if err != nil {
 			t.Error(err)
 		}
 	}
-	want := "standby all|takeover local|reload|quiesce 192.168.145.200 |resume 192.168.145.200 192.168.145.101:80/tcp|add node3 node4|remove node3"
+	want := "standby all|takeover local|reload|quiesce 192.168.145.200 |resume 192.168.145.200 192.168.145.101:80/tcp|add node3 node4|remove node3|plane ipvs"
 	if got := strings.Join(d.calls, "|"); got != want {
 		t.Errorf("calls\n got %s\nwant %s", got, want)
 	}

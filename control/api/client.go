@@ -66,6 +66,11 @@ func (c *Client) Resume(ctx context.Context, server, service string) error {
 	return c.call(ctx, http.MethodPost, "/v1/resume", serverRequest{server, service}, nil)
 }
 
+// ChoosePlane says which plane is to carry the services: "auto", "xdp", "ipvs".
+func (c *Client) ChoosePlane(ctx context.Context, plane string) error {
+	return c.call(ctx, http.MethodPost, "/v1/plane", planeRequest{plane}, nil)
+}
+
 // AddNodes adds nodes to the cluster.
 func (c *Client) AddNodes(ctx context.Context, names []string) error {
 	return c.call(ctx, http.MethodPost, "/v1/nodes/add", nodesRequest{names}, nil)

@@ -30,6 +30,9 @@ type (
 	nodesRequest struct {
 		Nodes []string `json:"nodes"`
 	}
+	planeRequest struct {
+		Plane string `json:"plane"`
+	}
 	errorReply struct {
 		Error string `json:"error"`
 	}
@@ -47,6 +50,7 @@ type Director interface {
 	Quiesce(ctx context.Context, server, service string, on bool) error
 	AddNodes(ctx context.Context, names []string) error
 	RemoveNodes(ctx context.Context, names []string) error
+	ChoosePlane(ctx context.Context, plane string) error
 }
 
 // Listen makes the control socket, mode 0600. A socket left by a director that
@@ -116,6 +120,9 @@ func Handler(d Director, b *broker.Broker) http.Handler {
 	})
 	mux.HandleFunc("POST /v1/resume", func(w http.ResponseWriter, r *http.Request) {
 		act(w, r, func(in serverRequest) error { return d.Quiesce(r.Context(), in.Server, in.Service, false) })
+	})
+	mux.HandleFunc("POST /v1/plane", func(w http.ResponseWriter, r *http.Request) {
+		act(w, r, func(in planeRequest) error { return d.ChoosePlane(r.Context(), in.Plane) })
 	})
 	mux.HandleFunc("POST /v1/nodes/add", func(w http.ResponseWriter, r *http.Request) {
 		act(w, r, func(in nodesRequest) error { return d.AddNodes(r.Context(), in.Nodes) })

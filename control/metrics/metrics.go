@@ -48,6 +48,7 @@ var (
 	vipPresent = desc("vip_present", "1 if a virtual address is configured on this machine.", "group", "address")
 
 	serviceState   = desc("service_state", "1 for a virtual service's state: up, fallback or empty.", "service", "state")
+	servicePlane   = desc("service_plane", "1 for the data plane that carries a service: xdp, ipvs, or none.", "service", "plane")
 	servicePackets = desc("service_packets_total", "Packets forwarded.", "service")
 	serviceBytes   = desc("service_bytes_total", "Bytes forwarded.", "service")
 	serviceConns   = desc("service_connections_total", "Connections scheduled.", "service")
@@ -60,9 +61,11 @@ var (
 	serverBytes   = desc("real_server_bytes_total", "Bytes forwarded.", "service", "real_server")
 	serverConns   = desc("real_server_connections_total", "Connections scheduled.", "service", "real_server")
 
-	planeUp    = desc("dataplane_up", "1 if a data plane follows the director, 0 if it is absent or refused the last change.", "plane", "mode")
-	planeGen   = desc("dataplane_generation", "The generation a data plane has in force.", "plane")
-	planeApply = desc("dataplane_apply_seconds", "How long the last change of a data plane took.", "plane")
+	planeUp      = desc("dataplane_up", "1 if a data plane follows the director, 0 if it is absent or refused the last change.", "plane", "mode")
+	planeGen     = desc("dataplane_generation", "The generation a data plane has in force.", "plane")
+	planeLeaving = desc("dataplane_leaving_services", "Services that a data plane carries no more, but whose connections it still has.", "plane")
+	planeChoice  = desc("plane_choice", "1 for which data plane the operator wants: auto, xdp or ipvs.", "state")
+	planeApply   = desc("dataplane_apply_seconds", "How long the last change of a data plane took.", "plane")
 
 	reloadOK = desc("config_last_reload_successful", "1 if the last reload was taken, 0 if it was refused.")
 	loadTime = desc("config_load_time_seconds", "When the running config was loaded, as a Unix time.")
@@ -178,6 +181,11 @@ func (r renderer) link(node string, l control.LinkState) {
 func (r renderer) services(s *control.State) {
 	for _, svc := range s.Services {
 		r.state(serviceState, svc.State, []string{svc.Service}, "up", "fallback", "empty")
+		carrier := svc.Plane
+		if carrier == "" {
+			carrier = "none"
+		}
+		r.state(servicePlane, carrier, []string{svc.Service}, "xdp", "ipvs", "none")
 		r.counter(servicePackets, svc.Counters.Packets, svc.Service)
 		r.counter(serviceBytes, svc.Counters.Bytes, svc.Service)
 		r.counter(serviceConns, svc.Counters.Connections, svc.Service)
@@ -202,7 +210,11 @@ func (r renderer) planes(s *control.State) {
 		if !p.Absent {
 			r.gauge(planeGen, float64(p.Generation), p.Name)
 			r.gauge(planeApply, p.ApplyTook.Seconds(), p.Name)
+			r.gauge(planeLeaving, float64(p.Leaving), p.Name)
 		}
+	}
+	if s.PlaneChoice != "" { // a witness has no planes
+		r.state(planeChoice, s.PlaneChoice, nil, "auto", "xdp", "ipvs")
 	}
 }
 

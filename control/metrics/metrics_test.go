@@ -29,14 +29,15 @@ func sample() *control.State {
 		Pings: []control.PingState{{Name: "gw", Status: "ping"}},
 		Groups: []control.GroupState{{Name: "web", Role: "active",
 			VIPs: []control.VIPState{{Address: "192.168.145.101/32", Present: true}}}},
-		Services: []control.ServiceState{{Service: "192.168.145.101:80/tcp", State: "up",
+		PlaneChoice: "auto",
+		Services: []control.ServiceState{{Service: "192.168.145.101:80/tcp", State: "up", Plane: "xdp",
 			Counters: dataplane.Counters{Packets: 10, Bytes: 1000, Connections: 2},
 			Servers: []control.ServerState{
 				{Address: "192.168.145.200", Health: "up", Effective: 1},
 				{Address: "192.168.145.202", Fallback: true},
 			}}},
 		Planes: []control.PlaneState{
-			{Info: dataplane.Info{Name: "xdp", Mode: "native"}, Generation: 7},
+			{Info: dataplane.Info{Name: "xdp", Mode: "native"}, Generation: 7, Leaving: 2},
 			{Info: dataplane.Info{Name: "ipvs"}, Absent: true},
 		},
 		Config: control.ConfigState{ReloadOK: true, Loaded: time.Unix(1700000000, 0)},
@@ -57,6 +58,19 @@ func TestMetricsPassTheLinter(t *testing.T) {
 func TestMetricsOfAState(t *testing.T) {
 	c := NewCollector(func(context.Context) (*control.State, error) { return sample(), nil })
 	want := `
+# HELP systole_service_plane 1 for the data plane that carries a service: xdp, ipvs, or none.
+# TYPE systole_service_plane gauge
+systole_service_plane{plane="ipvs",service="192.168.145.101:80/tcp"} 0
+systole_service_plane{plane="none",service="192.168.145.101:80/tcp"} 0
+systole_service_plane{plane="xdp",service="192.168.145.101:80/tcp"} 1
+# HELP systole_plane_choice 1 for which data plane the operator wants: auto, xdp or ipvs.
+# TYPE systole_plane_choice gauge
+systole_plane_choice{state="auto"} 1
+systole_plane_choice{state="ipvs"} 0
+systole_plane_choice{state="xdp"} 0
+# HELP systole_dataplane_leaving_services Services that a data plane carries no more, but whose connections it still has.
+# TYPE systole_dataplane_leaving_services gauge
+systole_dataplane_leaving_services{plane="xdp"} 2
 # HELP systole_link_up 1 if packets arrive from a director on a medium.
 # TYPE systole_link_up gauge
 systole_link_up{medium="serial ttyS0",node="node2"} 0
@@ -109,7 +123,8 @@ systole_real_server_weight{real_server="192.168.145.202",service="192.168.145.10
 # TYPE systole_real_server_up gauge
 systole_real_server_up{real_server="192.168.145.200",service="192.168.145.101:80/tcp"} 1
 `
-	err := testutil.CollectAndCompare(c, strings.NewReader(want), "systole_link_up", "systole_link_state", "systole_link_loss_ratio", "systole_link_rtt_seconds", "systole_link_failures_total",
+	err := testutil.CollectAndCompare(c, strings.NewReader(want), "systole_service_plane", "systole_plane_choice", "systole_dataplane_leaving_services",
+		"systole_link_up", "systole_link_state", "systole_link_loss_ratio", "systole_link_rtt_seconds", "systole_link_failures_total",
 		"systole_role", "systole_dataplane_up",
 		"systole_dataplane_packets_total", "systole_real_server_weight", "systole_real_server_up",
 		"systole_quorum", "systole_view_number", "systole_ping_node_up")

@@ -55,6 +55,8 @@ func TestArrows(t *testing.T) {
 		{"systole/control", "systole/dataplane/ipvs", "control knows planes by the contract; cmd wires them"},
 		{"systole/control", "systole/hb/media", "control knows messages and events, not sockets"},
 		{"systole/control", "systole/hb/host", "control knows messages and events, not sockets"},
+		{"systole/dataplane/fallback", "systole/dataplane/xdp", "it knows planes by the contract; cmd wires them"},
+		{"systole/dataplane/fallback", "systole/dataplane/ipvs", "it knows planes by the contract; cmd wires them"},
 		{"systole/hb/driver", "systole/hb/host", "the driver knows hosts by interface; cmd wires them"},
 		{"systole/control", "systole/hb/driver", "control knows the heartbeat by interface; cmd wires it"},
 		{"systole/control/client", "systole/hb", "a program imports one small package"},
@@ -88,6 +90,7 @@ func TestPureCores(t *testing.T) {
 		"systole/hb/hbtest":           {"net", "os/exec", "syscall", "log/slog"},
 		"systole/control/takeover":    {"net", "os", "os/exec", "syscall", "golang.org/x/sys/unix"},
 		"systole/dataplane/scheduler": edge,
+		"systole/dataplane/fallback":  {"net", "os", "os/exec", "syscall", "golang.org/x/sys/unix"},
 		"systole/dataplane":           {"os", "os/exec", "syscall", "log", "log/slog", "golang.org/x/sys/unix"},
 		// LoadAuthkeys reads a file and checks its mode.
 		"systole/hb/wire": {"net", "os/exec", "log", "log/slog"},

@@ -1,0 +1,37 @@
+// Package fallback makes one plane of two: XDP, which is fast, and the kernel's
+// IPVS, which can more and is there when XDP is not.
+//
+// # Promises
+//
+//  1. Each service is carried by one plane, and Report says which and why not
+//     by the other. Without an operator's choice XDP carries what it can, IPVS
+//     the rest; and IPVS holds the services of XDP as well, for it takes what
+//     XDP passes, and all of it when XDP is not attached.
+//  2. Which plane carries a service depends on the whole service, as Declare
+//     was told, not on the servers that are up: a health check moves nothing.
+//  3. A service that no plane can carry is an error that names the reason of
+//     each, before anything changes.
+//  4. A plane that a service leaves, by command or by another configuration,
+//     goes on with the connections it has; the other one gets all new ones.
+//     It forgets the service when the last of them has ended.
+//  5. The lease is granted to every plane that keeps one, also to one that was
+//     opened later.
+//
+// # Why IPVS may hold what XDP carries
+//
+// What XDP forwards IPVS never sees. What XDP passes of a service it carries is
+// one of these, and IPVS does what the kernel without it would have done, or
+// better: a TCP segment without a flow that is no SYN finds no connection in
+// IPVS either, which schedules SYNs only (net.ipv4.vs.sloppy_tcp is 0), and is
+// reset by the kernel; if IPVS has its connection, it is forwarded. A packet for
+// which no server is eligible finds none in IPVS: the client gets an ICMP error.
+// A datagram whose server has left (Lost is Reset) is the one thing that IPVS
+// does otherwise: it schedules it to another server.
+//
+// # Limits
+//
+// Connections are not copied from plane to plane: they end where they began, so
+// they survive a change that both planes live through, not the loss of a plane
+// that had them. After a return to XDP a client of a udp service that IPVS
+// served may get another server. The choice is forgotten when the daemon ends.
+package fallback
