@@ -8,8 +8,6 @@ import (
 
 // Errors of this package, to be tested with errors.Is.
 var (
-	// ErrIPv6 refuses an IPv6 address.
-	ErrIPv6 = errors.New("IPv6 virtual addresses are not supported: use an IPv4 address")
 	// ErrInvalid wraps what is wrong with an Addr.
 	ErrInvalid = errors.New("invalid virtual address")
 	// ErrClosed is returned after Close.
@@ -19,7 +17,7 @@ var (
 // Addr is a virtual address and the interface it lives on.
 type Addr struct {
 	IP        netip.Addr
-	PrefixLen int // in bits, 1 to 32
+	PrefixLen int // in bits, 1 to 32, of IPv6 to 128
 	Interface string
 }
 
@@ -34,12 +32,10 @@ func (a Addr) check() (Addr, error) {
 	switch {
 	case !a.IP.IsValid():
 		return a, fmt.Errorf("%w: no address", ErrInvalid)
-	case a.IP.Is6():
-		return a, fmt.Errorf("%s: %w", a.IP, ErrIPv6)
-	case a.IP.IsUnspecified(), a.IP.IsMulticast(), a.IP.IsLoopback():
+	case a.IP.IsUnspecified(), a.IP.IsMulticast(), a.IP.IsLoopback(), a.IP.Is6() && a.IP.IsLinkLocalUnicast(), a.IP.Zone() != "":
 		return a, fmt.Errorf("%w: %s cannot be a virtual address: use a unicast address of the LAN", ErrInvalid, a.IP)
-	case a.PrefixLen < 1 || a.PrefixLen > 32:
-		return a, fmt.Errorf("%w: %s: prefix length %d is not in 1 to 32", ErrInvalid, a.IP, a.PrefixLen)
+	case a.PrefixLen < 1 || a.PrefixLen > a.IP.BitLen():
+		return a, fmt.Errorf("%w: %s: prefix length %d is not in 1 to %d", ErrInvalid, a.IP, a.PrefixLen, a.IP.BitLen())
 	case a.Interface == "":
 		return a, fmt.Errorf("%w: %s: no interface", ErrInvalid, a.IP)
 	}

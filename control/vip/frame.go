@@ -11,6 +11,16 @@ import (
 
 var unknownMAC = net.HardwareAddr{0, 0, 0, 0, 0, 0}
 
+// framesFor are the Ethernet frames, without FCS, that say ip is at mac.
+func framesFor(mac net.HardwareAddr, ip netip.Addr) ([][]byte, error) {
+	if ip.Is6() {
+		f, err := advertisement(mac, ip)
+		return [][]byte{f}, err
+	}
+	p, err := gratuitous(mac, ip)
+	return [][]byte{p.request, p.reply}, err
+}
+
 // pair is one announcement: two Ethernet frames without FCS.
 type pair struct{ request, reply []byte }
 

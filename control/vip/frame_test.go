@@ -106,7 +106,11 @@ func TestCheckAddr(t *testing.T) {
 		{"good", Addr{ip("192.168.145.101"), 32, "eth0"}, ""},
 		{"mapped", Addr{ip("::ffff:192.168.145.101"), 24, "eth0"}, ""},
 		{"none", Addr{netip.Addr{}, 32, "eth0"}, "no address"},
-		{"IPv6", Addr{ip("2001:db8::1"), 128, "eth0"}, "not supported"},
+		{"IPv6", Addr{ip("2001:db8::1"), 128, "eth0"}, ""},
+		{"IPv6 link-local", Addr{ip("fe80::1"), 128, "eth0"}, "unicast"},
+		{"IPv6 loopback", Addr{ip("::1"), 128, "eth0"}, "unicast"},
+		{"IPv6 with a zone", Addr{ip("2001:db8::1%eth0"), 128, "eth0"}, "unicast"},
+		{"IPv6, prefix 129", Addr{ip("2001:db8::1"), 129, "eth0"}, "prefix length 129 is not in 1 to 128"},
 		{"any", Addr{ip("0.0.0.0"), 32, "eth0"}, "unicast"},
 		{"multicast", Addr{ip("224.0.0.81"), 32, "eth0"}, "unicast"},
 		{"loopback", Addr{ip("127.0.0.1"), 32, "eth0"}, "unicast"},
@@ -118,7 +122,7 @@ func TestCheckAddr(t *testing.T) {
 		switch {
 		case c.want == "" && err != nil:
 			t.Errorf("%s: %v", c.name, err)
-		case c.want == "" && !got.IP.Is4():
+		case c.want == "" && got.IP.Is4In6():
 			t.Errorf("%s: %s is not in IPv4 form", c.name, got.IP)
 		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
 			t.Errorf("%s: error %v, want ...%s...", c.name, err, c.want)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -74,17 +75,31 @@ func (m *Manager) Add(a Addr) error {
 		m.log.Info("address was there already", "address", have[0].IPNet, "interface", a.Interface)
 		return nil
 	}
-	err = h.AddrAdd(l, &netlink.Addr{
-		IPNet:     &net.IPNet{IP: a.IP.AsSlice(), Mask: net.CIDRMask(a.PrefixLen, 32)},
-		Scope:     unix.RT_SCOPE_UNIVERSE,
-		Flags:     unix.IFA_F_NOPREFIXROUTE,
-		Broadcast: net.IPv4zero,
-	})
+	err = h.AddrAdd(l, kernelAddr(a))
+	if a.IP.Is6() && errors.Is(err, unix.EACCES) {
+		return fmt.Errorf("adding %s: the interface has no IPv6 (sysctl net.ipv6.conf.%s.disable_ipv6): %w", a, a.Interface, err)
+	}
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("adding %s (CAP_NET_ADMIN is needed): %w", a, err)
 	}
 	m.log.Info("address added", "address", a.IP, "interface", a.Interface)
 	return nil
+}
+
+// kernelAddr is a as the kernel is to have it.
+func kernelAddr(a Addr) *netlink.Addr {
+	k := &netlink.Addr{
+		IPNet: &net.IPNet{IP: a.IP.AsSlice(), Mask: net.CIDRMask(a.PrefixLen, a.IP.BitLen())},
+		Scope: unix.RT_SCOPE_UNIVERSE,
+		Flags: unix.IFA_F_NOPREFIXROUTE,
+	}
+	if a.IP.Is4() {
+		k.Broadcast = net.IPv4zero
+		return k
+	}
+	k.Flags |= unix.IFA_F_NODAD
+	k.ValidLft, k.PreferedLft = math.MaxUint32, 0 // for ever, deprecated
+	return k
 }
 
 // Del ends a's announcements, then takes a off its interface in whatever form
@@ -165,8 +180,8 @@ func (m *Manager) Present(a Addr) (bool, error) {
 	return len(have) > 0, err
 }
 
-// Announce tells the LAN by gratuitous ARP that a is here. The first pair
-// leaves before it returns, more follow by schedule, and all again some time
+// Announce tells the LAN by gratuitous ARP, or by neighbour advertisements, that
+// a is here. The first announcement leaves before it returns, more follow by schedule, and all again some time
 // after the interface comes up or changes its hardware address. Calling it once more
 // restarts the schedule. What goes wrong is logged: an announcement is
 // repeated anyway, and there is nothing else a caller could do about it.
@@ -271,10 +286,14 @@ func (m *Manager) lookup(name string) (int, net.HardwareAddr, error) {
 // find returns the addresses on l that are ip. A dump that a concurrent change
 // disturbed is read again: it may have missed the one we look for.
 func find(h *netlink.Handle, l netlink.Link, ip netip.Addr) ([]netlink.Addr, error) {
+	family := netlink.FAMILY_V4
+	if ip.Is6() {
+		family = netlink.FAMILY_V6
+	}
 	var all []netlink.Addr
 	err := error(netlink.ErrDumpInterrupted)
 	for try := 0; try < 10 && errors.Is(err, netlink.ErrDumpInterrupted); try++ {
-		all, err = h.AddrList(l, netlink.FAMILY_V4)
+		all, err = h.AddrList(l, family)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listing the addresses of %s: %w", l.Attrs().Name, err)

@@ -119,9 +119,9 @@ func TestErrors(t *testing.T) {
 		t.Errorf("Present without interface: %v, %v", ok, err)
 	}
 	m.Announce(nowhere) // logs, and must not hang or crash
-	six := Addr{netip.MustParseAddr("2001:db8::1"), 128, "lo"}
-	if err := m.Add(six); !errors.Is(err, ErrIPv6) {
-		t.Errorf("IPv6: %v", err)
+	six := Addr{netip.MustParseAddr("fe80::1"), 128, "lo"}
+	if err := m.Add(six); !errors.Is(err, ErrInvalid) {
+		t.Errorf("IPv6 link-local: %v", err)
 	}
 	if err := m.Add(Addr{}); !errors.Is(err, ErrInvalid) {
 		t.Errorf("zero: %v", err)

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/mdlayher/ethernet"
 	"github.com/mdlayher/packet"
 )
 
@@ -28,7 +27,7 @@ type socket struct {
 	mac  net.HardwareAddr
 }
 
-// send sends the pair for a. An interface that was made anew under its old
+// send announces a. An interface that was made anew under its old
 // name has another index, so a failure is tried once more on a new socket.
 func (s *sockets) send(a Addr) error {
 	s.mu.Lock()
@@ -62,19 +61,18 @@ func (s *sockets) dial(name string) (*socket, error) {
 }
 
 func (c *socket) send(a Addr) error {
-	p, err := gratuitous(c.mac, a.IP)
+	frames, err := framesFor(c.mac, a.IP)
 	if err != nil {
 		return fmt.Errorf("%s: %w", a.Interface, err)
 	}
 	if err := c.conn.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
 		return err
 	}
-	to := &packet.Addr{HardwareAddr: ethernet.Broadcast}
-	if _, err := c.conn.WriteTo(p.request, to); err != nil {
-		return fmt.Errorf("announcing %s: %w", a, err)
-	}
-	if _, err := c.conn.WriteTo(p.reply, to); err != nil {
-		return fmt.Errorf("announcing %s: %w", a, err)
+	for _, f := range frames {
+		to := &packet.Addr{HardwareAddr: net.HardwareAddr(f[:6])}
+		if _, err := c.conn.WriteTo(f, to); err != nil {
+			return fmt.Errorf("announcing %s: %w", a, err)
+		}
 	}
 	return nil
 }
