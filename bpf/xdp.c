@@ -242,8 +242,9 @@ static __always_inline int ipv4(struct state *s, struct generation *g, struct et
 	p.saddr = ip->saddr;
 	p.bytes = bpf_ntohs(ip->tot_len);
 	header = ip->ihl * 4;
+	/* Not ip + p.bytes > end: Linux 6.1 knows no bound of a swapped halfword. */
 	if (ip->version != 4 || header < sizeof(*ip) || p.bytes < header ||
-	    (void *)ip + p.bytes > end)
+	    p.bytes > end - (void *)ip)
 		return leave(ended, REASON_MALFORMED);
 	if (!parse_l4(&p, (void *)ip + header, end))
 		return leave(ended, REASON_MALFORMED);
