@@ -4,7 +4,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOLS   := go tool -modfile=.ci/tools.mod
 
-.PHONY: build demo test test-deps bench failover soak generate lint deb clean
+.PHONY: build demo test test-deps bench instructions failover soak generate lint deb clean
 .DEFAULT_GOAL := build
 
 build: ## the one static binary, build/systole
@@ -15,13 +15,15 @@ demo: build ## watch a pair of directors at work (root)
 
 # Packages whose tests need the machine to themselves (they measure time) run
 # after the others, one at a time.
+ALONE := cmd/systole/demo test/e2e test/interop test/failover test/chaos test/bench test/vm
 test: test-deps build ## everything; as root, on Debian, nothing else is needed
 	go vet ./...
-	go test $$(go list ./... | grep -v -e '^systole/test/e2e' -e '^systole/test/interop' -e '^systole/test/failover' -e '^systole/test/chaos' -e '^systole/test/bench' -e '^systole/cmd/systole/demo')
-	go test -count=1 -p 1 -timeout 8m ./cmd/systole/demo/... ./test/e2e/... ./test/interop/... ./test/failover/... ./test/chaos/... ./test/bench/...
+	go test $$(go list ./... | grep -v $(ALONE:%=-e '^systole/%'))
+	go test -count=1 -p 1 -timeout 10m $(ALONE:%=./%/...)
 
 test-deps: ## install, or name, what the tests need besides Go
 	@sh test/deps.sh
+	@sh test/vm/fetch.sh
 
 # For people on the terminal; build/bench.json for machines, build/bench.txt for
 # benchstat, the plots of the README in docs.
@@ -29,6 +31,9 @@ bench: ## what a packet, a configuration and the wire cost, in two minutes (root
 	@mkdir -p build
 	go build -o build/bench ./test/bench
 	./build/bench -json build/bench.json -go build/bench.txt -svg docs $(ARGS)
+
+instructions: test-deps ## take what a packet costs now, in instructions, for what it may cost
+	go test -count=1 ./test/vm -run 'TestInstructions$$' -v -update
 
 failover: ## what a client loses, beside keepalived and heartbeat (root; RUNS=10)
 	go test -count=1 -timeout 2h ./test/failover -run '^$$' -bench . -benchtime $(or $(RUNS),10)x

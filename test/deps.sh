@@ -18,6 +18,10 @@ want ps procps # heartbeat's scripts
 want nsenter util-linux
 want nft nftables
 want cl_status heartbeat # Linux-HA, for test/linuxha
+want qemu-system-x86_64 qemu-system-x86 # for test/vm, with the next three
+want busybox busybox-static
+want cpio cpio
+want depmod kmod
 want keepalived keepalived # to compare with, in test/failover
 [ -e /etc/ha.d/resource.d/IPaddr2 ] && [ -e /usr/lib/ocf/resource.d/heartbeat/IPaddr2 ] || need="$need resource-agents"
 [ -z "$need" ] && exit 0
