@@ -194,7 +194,7 @@ func (d *daemon) makeHeartbeat() error {
 	}
 	d.heartbeat, err = driver.New(driver.Config{
 		Precise: true,
-		Core: core, Media: ms, Hosts: hosts, BeforeBeat: d.lease.BeforeBeat, Load: driver.LoadAverage,
+		Core:    core, Media: ms, Hosts: hosts, BeforeBeat: d.lease.BeforeBeat, Load: driver.LoadAverage,
 	})
 	return err
 }
