@@ -59,6 +59,9 @@ type Counters struct {
 	Packets     uint64 `json:"packets"`
 	Bytes       uint64 `json:"bytes"`
 	Connections uint64 `json:"connections"` // flows scheduled
+	// What the servers sent back through the director: with Masq only.
+	OutPackets uint64 `json:"out_packets,omitempty"`
+	OutBytes   uint64 `json:"out_bytes,omitempty"`
 }
 
 // Conns are the flows there are now, as IPVS counts them: ActiveConn are
@@ -66,6 +69,8 @@ type Counters struct {
 type Conns struct {
 	Active   uint64 `json:"active"`
 	Inactive uint64 `json:"inactive"`
+	// Persistent are the clients that persistence binds to the server.
+	Persistent uint64 `json:"persistent,omitempty"`
 }
 
 // ServerKey names a real server within a service.

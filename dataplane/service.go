@@ -65,6 +65,7 @@ func (l Lost) String() string {
 type Persistence struct {
 	Timeout   time.Duration // since the client's last connection ended; 0: no persistence
 	PrefixLen int           // of the client addresses that count as one; 0: whole addresses
+	Engine    string        // what tells clients apart: "sip" (the Call-ID, IPVS alone), or "", their address
 }
 
 // Timeouts are how long a flow is remembered after its last packet. Zero means

@@ -93,6 +93,8 @@ func Carries(svc dataplane.Service) error {
 		return fmt.Errorf("the xdp plane has no scheduler %q, but %s", svc.Scheduler, strings.Join(scheduler.Names(), ", "))
 	case len(svc.SchedulerFlags) > 0:
 		return errors.New("the xdp plane knows no scheduler flags")
+	case svc.Persistence.Engine != "":
+		return fmt.Errorf("the xdp plane has no persistence engine %q: it tells clients apart by their addresses", svc.Persistence.Engine)
 	case svc.Persistence != dataplane.Persistence{}:
 		return errors.New("the xdp plane has no persistence")
 	case svc.OnePacket:
