@@ -138,6 +138,7 @@ type ServiceState struct {
 	PlaneWhy  string               `json:"plane_why,omitempty"` // why not the one that is preferred, or none
 	Counters  dataplane.Counters   `json:"counters"`
 	Key       dataplane.ServiceKey `json:"-"`
+	ServiceSettings
 }
 
 // ServerState is a real server of a service.
@@ -156,6 +157,7 @@ type ServerState struct {
 	CheckFails uint64             `json:"check_failures"`
 	Counters   dataplane.Counters `json:"counters"`
 	Conns      dataplane.Conns    `json:"conns"`
+	ServerSettings
 
 	key dataplane.ServerKey
 }

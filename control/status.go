@@ -94,6 +94,7 @@ func (d *Director) state() *State {
 	if d.Carriers != nil {
 		s.carriers(d.Carriers.Report())
 	}
+	s.describe(d.snapshot)
 	for _, r := range d.facts.Roles {
 		if r == dataplane.Active {
 			s.Role = "active"

@@ -3,14 +3,18 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"systole/control"
 	"systole/control/api"
+	"systole/control/config"
 	"systole/dataplane"
 	"systole/dataplane/ipvs"
 	"systole/test/golden"
@@ -118,7 +122,7 @@ func TestTableInIpvsadmsForm(t *testing.T) {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	if err := ipvs.List(&b, table); err != nil {
+	if err := ipvs.List(&b, table, ipvs.ViewTable, false); err != nil {
 		t.Fatal(err)
 	}
 	golden.Check(t, "ipvs.txt", b.Bytes())
@@ -131,6 +135,118 @@ func TestTableInIpvsadmsForm(t *testing.T) {
 		if _, err := ipvsTable(s); err == nil {
 			t.Error("an answer of another version was understood")
 		}
+	}
+}
+
+// The settings of services and servers come through the State, as JSON too.
+func TestTableOfEverySetting(t *testing.T) {
+	s := &control.State{FlowTableSize: 4096, Services: []control.ServiceState{
+		{
+			Service: "192.168.145.101:80/tcp", Scheduler: "mh",
+			ServiceSettings: control.ServiceSettings{SchedulerFlags: []string{"mh-port"}, Persistent: 5 * time.Minute, PersistentBits: 24},
+			Counters:        dataplane.Counters{Packets: 1200, Bytes: 200000000, Connections: 100, OutPackets: 7},
+			Servers: []control.ServerState{
+				{
+					Address: "192.168.145.200", Effective: 3, InTable: true, Counters: dataplane.Counters{Packets: 700, Connections: 60},
+					Conns:          dataplane.Conns{Active: 3, Inactive: 40, Persistent: 9},
+					ServerSettings: control.ServerSettings{Forward: "masq", Port: 8080, Upper: 100, Lower: 50},
+				},
+				{Address: "192.168.145.201", Effective: 1, InTable: true, ServerSettings: control.ServerSettings{Forward: "gue", TunnelPort: 9}},
+				{Address: "192.168.145.202"},
+			},
+		},
+		{
+			Service: "192.168.145.101:5060/udp", Scheduler: "rr", Servers: []control.ServerState{{Address: "192.168.145.200", Effective: 1, InTable: true}},
+			ServiceSettings: control.ServiceSettings{Persistent: time.Minute, Engine: "sip", OnePacket: true},
+		},
+		{Service: "fwmark6:7", Scheduler: "rr", Servers: []control.ServerState{{Address: "2001:db8::1", Effective: 1, InTable: true, ServerSettings: control.ServerSettings{Forward: "ipip"}}}},
+	}}
+	data, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back control.State
+	if err := json.Unmarshal(data, &back); err != nil {
+		t.Fatal(err)
+	}
+	table, err := ipvsTable(&back)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	for _, v := range []ipvs.View{ipvs.ViewTable, ipvs.ViewStats, ipvs.ViewThresholds, ipvs.ViewPersistent, ipvs.ViewTunnels} {
+		if err := ipvs.List(&b, table, v, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := ipvs.Save(&b, table); err != nil {
+		t.Fatal(err)
+	}
+	golden.Check(t, "ipvs-views.txt", b.Bytes())
+	back.Services[0].Servers[0].Forward = "carrier pigeon"
+	if _, err := ipvsTable(&back); err == nil || !strings.Contains(err.Error(), "carrier pigeon") {
+		t.Errorf("an answer of another version: %v", err)
+	}
+}
+
+// What restore prints of a saved table is the services of a config that the
+// config's own reader takes.
+func TestRestoreIsAConfig(t *testing.T) {
+	const saved = "-A -t 192.0.2.101:80 -s wrr\n-a -t 192.0.2.101:80 -r 192.0.2.200:80 -g -w 2\n"
+	var services, complaints bytes.Buffer
+	if err := ipvsRestore(&services, &complaints, "saved", []byte(saved)); err != nil || complaints.Len() > 0 {
+		t.Fatal(err, complaints.String())
+	}
+	golden.Check(t, "ipvs-restore.yaml", services.Bytes())
+	text := `node: node1
+cluster: {nodes: [node1]}
+groups: [{name: web, vips: [{address: 192.0.2.101, interface: eth0}]}]
+dataplane: {interface: eth0}
+` + services.String()
+	cfg, err := config.Parse("systole.yaml", []byte(text), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := cfg.Services[0]; s.Scheduler != "wrr" || s.Servers[0].Weight != 2 || s.Servers[0].Addr.String() != "192.0.2.200" {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestRestoreComplains(t *testing.T) {
+	var out, complaints bytes.Buffer
+	err := ipvsRestore(&out, &complaints, "saved", []byte("-X\n\n-A -t web:80\n"))
+	want := "saved:1:1: \"-X\" is no option of a saved table\nsaved:3:7: \"web:80\" is not ADDRESS:PORT"
+	if err != exitCode(1) || !strings.HasPrefix(complaints.String(), want) || out.Len() > 0 {
+		t.Errorf("%v, %q, %q", err, &out, &complaints)
+	}
+	complaints.Reset()
+	err = ipvsRestore(&out, &complaints, "saved", []byte("-A -t 192.0.2.1:80\n"))
+	if err == nil || !strings.Contains(err.Error(), "no real server") || out.Len() > 0 || complaints.Len() > 0 {
+		t.Errorf("%v, %q, %q", err, &out, &complaints)
+	}
+}
+
+// ipvsadm's letters, together or not, and what does not go together.
+func TestIpvsCommandLine(t *testing.T) {
+	for args, want := range map[string]ipvs.View{
+		"ipvs": ipvs.ViewTable, "ipvs -ln": ipvs.ViewTable, "ipvs -l -n --stats --exact": ipvs.ViewStats, "ipvs list --rate": ipvs.ViewRate,
+		"ipvs -ln --thresholds": ipvs.ViewThresholds, "ipvs -ln --persistent-conn": ipvs.ViewPersistent, "ipvs -ln --tun-info": ipvs.ViewTunnels,
+	} {
+		var c cli
+		k, err := kong.Must(&c).Parse(strings.Fields(args))
+		if err != nil || !strings.HasPrefix(k.Command(), "ipvs list") || c.Ipvs.List.view() != want {
+			t.Errorf("%s: %v, %+v", args, err, c.Ipvs.List)
+		}
+	}
+	for _, args := range []string{"ipvs -lnc --stats", "ipvs -ln --stats --rate", "ipvs restore", "ipvs save x"} {
+		var c cli
+		if _, err := kong.Must(&c).Parse(strings.Fields(args)); err == nil {
+			t.Errorf("%s: accepted", args)
+		}
+	}
+	var c cli
+	if _, err := kong.Must(&c).Parse(strings.Fields("ipvs -lnc --persistent-conn")); err != nil || !c.Ipvs.List.Connection {
+		t.Errorf("-lnc: %v, %+v", err, c.Ipvs.List)
 	}
 }
 

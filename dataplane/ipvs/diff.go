@@ -3,6 +3,8 @@ package ipvs
 import (
 	"fmt"
 	"net/netip"
+
+	"systole/dataplane"
 )
 
 // verb is what a command does.
@@ -40,16 +42,16 @@ func (o op) String() string {
 // servers removed. Services are removed last. A service that is equal gives
 // nothing.
 func diff(old, want []Service) []op {
-	have := make(map[id]*Service, len(old))
+	have := make(map[dataplane.ServiceKey]*Service, len(old))
 	for i := range old {
-		have[old[i].id()] = &old[i]
+		have[old[i].Key] = &old[i]
 	}
 	var ops []op
-	stays := make(map[id]bool, len(want))
+	stays := make(map[dataplane.ServiceKey]bool, len(want))
 	for i := range want {
 		w := &want[i]
-		stays[w.id()] = true
-		h := have[w.id()]
+		stays[w.Key] = true
+		h := have[w.Key]
 		switch {
 		case h == nil:
 			ops = append(ops, op{verb: addService, service: w})
@@ -60,7 +62,7 @@ func diff(old, want []Service) []op {
 		ops = append(ops, diffServers(w, h.Servers)...)
 	}
 	for i := range old {
-		if !stays[old[i].id()] {
+		if !stays[old[i].Key] {
 			ops = append(ops, op{verb: delService, service: &old[i]})
 		}
 	}
@@ -102,9 +104,9 @@ func diffServers(w *Service, old []Server) []op {
 
 func (s *Service) sameSettings(o *Service) bool {
 	return s.Scheduler == o.Scheduler && s.Flags&^hashed == o.Flags&^hashed &&
-		s.Timeout == o.Timeout && s.Netmask == o.Netmask
+		s.Timeout == o.Timeout && s.Netmask == o.Netmask && s.Engine == o.Engine
 }
 
 func (s Server) sameSettings(o Server) bool {
-	return s.Weight == o.Weight && s.Forward == o.Forward && s.Upper == o.Upper && s.Lower == o.Lower
+	return s.Weight == o.Weight && s.Forward == o.Forward && s.Tunnel == o.Tunnel && s.Upper == o.Upper && s.Lower == o.Lower
 }

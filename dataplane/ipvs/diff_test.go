@@ -15,6 +15,10 @@ var vip = netip.MustParseAddr("192.168.145.101")
 
 func real(n int) netip.Addr { return netip.AddrFrom4([4]byte{192, 168, 145, byte(10 + n)}) }
 
+func mark(n uint32) dataplane.ServiceKey {
+	return dataplane.ServiceKey{VIP: netip.IPv4Unspecified(), Mark: n}
+}
+
 // service is 192.168.145.101:port/tcp with servers given as number and weight.
 func service(port uint16, servers ...[2]int) Service {
 	s := Service{
@@ -36,6 +40,13 @@ func TestDiff(t *testing.T) {
 	hashedSvc.Flags = hashed
 	masq := service(80, [2]int{1, 1})
 	masq.Servers[0].Forward = Masq
+	other := service(80, [2]int{1, 1})
+	other.Servers[0].Forward, other.Servers[0].Addr = Masq, netip.AddrPortFrom(real(1), 8080)
+	ipip, gue := service(80, [2]int{1, 1}), service(80, [2]int{1, 1})
+	ipip.Servers[0].Forward, gue.Servers[0].Forward = Tunnel, Tunnel
+	gue.Servers[0].Tunnel = TunnelTo{Type: GUE, Port: 6080}
+	sip := service(80, [2]int{1, 1})
+	sip.Engine = "sip"
 	limits := service(80, [2]int{1, 1})
 	limits.Servers[0].Upper = 100
 	for _, c := range []struct {
@@ -69,6 +80,10 @@ func TestDiff(t *testing.T) {
 			[]string{"add service " + s81, "remove service " + s80}},
 		{"scheduler", []Service{service(80, [2]int{1, 1})}, []Service{wrr}, []string{"change service " + s80}},
 		{"forwarding method", []Service{masq}, []Service{service(80, [2]int{1, 1})}, []string{"change server " + srv(1)}},
+		{"tunnel", []Service{gue}, []Service{ipip}, []string{"change server " + srv(1)}},
+		{"persistence engine", []Service{sip}, []Service{service(80, [2]int{1, 1})}, []string{"change service " + s80}},
+		{"port of a server: the new one first", []Service{masq}, []Service{other}, []string{"add server 192.168.145.11:8080 of " + s80, "remove server " + srv(1)}},
+		{"mark", []Service{{Key: mark(7)}}, []Service{{Key: mark(8)}}, []string{"add service fwmark:8", "remove service fwmark:7"}},
 		{"thresholds", []Service{limits}, []Service{service(80, [2]int{1, 1})}, []string{"change server " + srv(1)}},
 	} {
 		var got []string
@@ -106,17 +121,48 @@ func drawTable(t *rapid.T, name string) []Service {
 	return out
 }
 
+// drawRich is drawTable with everything else that a service and a server have,
+// out of few values each, and with firewall marks.
+func drawRich(t *rapid.T, name string) []Service {
+	out := drawTable(t, name)
+	if rapid.Bool().Draw(t, name+" marked") {
+		s := service(0, [2]int{1, 1}, [2]int{2, 0})
+		s.Key = mark(7)
+		out = append(out, s)
+	}
+	draw := rapid.IntRange(0, 1)
+	for i := range out {
+		s := &out[i]
+		s.Flags = []Flags{0, Persistent | Sched2}[draw.Draw(t, name+" flags")]
+		s.Timeout = uint32(draw.Draw(t, name+" timeout"))
+		s.Engine = []string{"", "sip"}[draw.Draw(t, name+" engine")]
+		for j := range s.Servers {
+			d := &s.Servers[j]
+			d.Upper, d.Lower = uint32(draw.Draw(t, name+" upper")), uint32(draw.Draw(t, name+" lower"))
+			switch rapid.IntRange(0, 3).Draw(t, name+" forward") {
+			case 0:
+				d.Forward = Tunnel
+			case 1:
+				d.Forward, d.Tunnel = Tunnel, TunnelTo{GUE, 6080, 0}
+			case 2: // another port is another server
+				d.Forward, d.Addr = Masq, netip.AddrPortFrom(d.Addr.Addr(), 8080)
+			}
+		}
+	}
+	return out
+}
+
 // The three properties of a diff: it gives the wanted table, at each step no
 // service is without a server that should have one, and it does nothing when
 // there is nothing to do.
 func TestDiffProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		old, want := drawTable(t, "old"), drawTable(t, "want")
-		must := make(map[id]bool)
+		old, want := drawRich(t, "old"), drawRich(t, "want")
+		must := make(map[dataplane.ServiceKey]bool)
 		for i := range old {
 			for j := range want {
-				if old[i].id() == want[j].id() && serves(&old[i]) && serves(&want[j]) {
-					must[old[i].id()] = true
+				if old[i].Key == want[j].Key && serves(&old[i]) && serves(&want[j]) {
+					must[old[i].Key] = true
 				}
 			}
 		}
@@ -125,7 +171,7 @@ func TestDiffProperties(t *testing.T) {
 		k.after = func(table []Service) {
 			served := 0
 			for i := range table {
-				if must[table[i].id()] && serves(&table[i]) {
+				if must[table[i].Key] && serves(&table[i]) {
 					served++
 				}
 			}
@@ -134,16 +180,16 @@ func TestDiffProperties(t *testing.T) {
 			}
 		}
 		ops := diff(old, want)
-		fresh := make(map[id]bool)
+		fresh := make(map[dataplane.ServiceKey]bool)
 		for i, o := range ops {
 			if err := k.do(o); err != nil {
 				t.Fatalf("%s: %v", o, err)
 			}
 			if o.verb == addService {
-				fresh[o.service.id()] = true
+				fresh[o.service.Key] = true
 			}
 			// A new service gets its servers without anything in between.
-			if o.verb == addServer && fresh[o.service.id()] && ops[i-1].service.id() != o.service.id() {
+			if o.verb == addServer && fresh[o.service.Key] && ops[i-1].service.Key != o.service.Key {
 				t.Fatalf("%s after %s", o, ops[i-1])
 			}
 		}
@@ -160,10 +206,10 @@ func TestDiffProperties(t *testing.T) {
 // a server that differs, and none is concerned twice.
 func TestDiffMinimal(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		old, want := drawTable(t, "old"), drawTable(t, "want")
+		old, want := drawRich(t, "old"), drawRich(t, "want")
 		seen := make(map[string]bool)
 		for _, o := range diff(old, want) {
-			what := fmt.Sprint(o.service.id())
+			what := fmt.Sprint(o.service.Key)
 			if o.verb >= addServer {
 				what += o.server.Addr.String()
 			}

@@ -1,9 +1,11 @@
 package ipvs
 
 import (
+	"cmp"
 	"fmt"
-	"net/netip"
+	"io"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -18,6 +20,11 @@ type fake struct {
 	count  int
 	after  func([]Service) // sees the table after every command
 	closed bool
+
+	running  []Daemon
+	times    dataplane.Timeouts
+	conns    string // as /proc/net/ip_vs_conn has them
+	connsErr error
 }
 
 func (f *fake) services() ([]Service, error) {
@@ -29,7 +36,7 @@ func (f *fake) services() ([]Service, error) {
 }
 
 func (f *fake) find(s *Service) int {
-	return slices.IndexFunc(f.table, func(x Service) bool { return x.id() == s.id() })
+	return slices.IndexFunc(f.table, func(x Service) bool { return x.Key == s.Key })
 }
 
 func (f *fake) do(o op) error {
@@ -92,19 +99,56 @@ func (f *fake) doServer(s *Service, o op) error {
 	return nil
 }
 
-func (f *fake) counters(s *Service) (serviceCounters, error) {
+// seen gives a service's counters something to show: 3<<40 connections, and of
+// each server as many packets as its address ends in.
+func (f *fake) seen(key dataplane.ServiceKey) {
+	s := &f.table[f.find(&Service{Key: key})]
+	s.Stats = Stats{InPackets: 1 << 40, InBytes: 2 << 40, Connections: 3 << 40, OutPackets: 4 << 40, OutBytes: 5 << 40}
+	for i := range s.Servers {
+		s.Servers[i].Stats = Stats{InPackets: uint64(s.Servers[i].Addr.Addr().As4()[3])}
+	}
+}
+
+func (f *fake) connections() (io.ReadCloser, error) {
+	return io.NopCloser(strings.NewReader(f.conns)), f.connsErr
+}
+
+func (f *fake) daemons() ([]Daemon, error) { return f.running, nil }
+
+func (f *fake) startDaemon(d *Daemon) error {
+	if slices.ContainsFunc(f.running, func(o Daemon) bool { return o.Role == d.Role }) {
+		return unix.EEXIST
+	}
+	if d.Interface != "eth0" {
+		return unix.ENODEV
+	}
+	f.running = append(f.running, *d)
+	return nil
+}
+
+func (f *fake) stopDaemon(r DaemonRole) error {
+	i := slices.IndexFunc(f.running, func(o Daemon) bool { return o.Role == r })
+	if i < 0 {
+		return unix.ESRCH
+	}
+	f.running = slices.Delete(f.running, i, i+1)
+	return nil
+}
+
+func (f *fake) timeouts() (dataplane.Timeouts, error) { return f.times, nil }
+
+func (f *fake) setTimeouts(t dataplane.Timeouts) error {
+	f.times = dataplane.Timeouts{TCP: cmp.Or(t.TCP, f.times.TCP), TCPFin: cmp.Or(t.TCPFin, f.times.TCPFin), UDP: cmp.Or(t.UDP, f.times.UDP)}
+	return nil
+}
+
+func (f *fake) zero(s *Service) error {
 	i := f.find(s)
 	if i < 0 {
-		return serviceCounters{}, unix.ESRCH
+		return unix.ESRCH
 	}
-	c := serviceCounters{
-		service: dataplane.Counters{Packets: 1 << 40, Bytes: 2 << 40, Connections: 3 << 40},
-		servers: make(map[netip.AddrPort]dataplane.Counters),
-	}
-	for _, d := range f.table[i].Servers {
-		c.servers[d.Addr] = dataplane.Counters{Packets: uint64(d.Addr.Addr().As4()[3])}
-	}
-	return c, nil
+	f.table[i].Stats = Stats{}
+	return nil
 }
 
 func (f *fake) info() (string, int, error) { return "1.2.1", 4096, nil }
@@ -115,9 +159,9 @@ func (f *fake) close()                     { f.closed = true }
 func text(services []Service) string {
 	out := ""
 	for _, s := range sorted(services) {
-		out += fmt.Sprintf("%s %s flags=%x timeout=%d mask=%x:", &s, s.Scheduler, s.Flags&^hashed, s.Timeout, s.Netmask)
+		out += fmt.Sprintf("%s %s flags=%x timeout=%d mask=%x%s:", &s, s.Scheduler, s.Flags&^hashed, s.Timeout, s.Netmask, s.Engine)
 		for _, d := range s.Servers {
-			out += fmt.Sprintf(" %s %s %d x%d y%d,", d.Addr, d.Forward, d.Weight, d.Upper, d.Lower)
+			out += fmt.Sprintf(" %s %s%v %d x%d y%d,", d.Addr, d.Forward, d.Tunnel, d.Weight, d.Upper, d.Lower)
 		}
 		out += "; "
 	}

@@ -3,106 +3,130 @@ package ipvs
 import (
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
-	"syscall"
+	"io"
+	"os"
 
-	"github.com/moby/ipvs"
-	"github.com/sirupsen/logrus"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"systole/dataplane"
 )
 
-// linux is the real kernel: commands and table by moby/ipvs, what that lacks
-// (64-bit counters, version) by genl.
+// linux is the real kernel, of the network namespace it was opened in.
 type linux struct {
-	handle *ipvs.Handle
-	family uint16
+	*socket
+	conns *os.File // names /proc/net/ip_vs_conn of that namespace
 }
 
-// openKernel finds out first whether there is an IPVS at all: the library does
-// not say so, its table is then simply empty. Asking makes the kernel load the
-// module if it is installed.
+// connectionList is the kernel's list of connections, of the thread's namespace.
+const connectionList = "/proc/thread-self/net/ip_vs_conn"
+
+// openKernel finds out first whether there is an IPVS at all. Asking makes the
+// kernel load the module if it is installed.
 func openKernel() (kernel, error) {
-	f, err := netlink.GenlFamilyGet("IPVS")
+	f, err := netlink.GenlFamilyGet(familyName)
 	if errors.Is(err, unix.ENOENT) {
 		return nil, fmt.Errorf("%w: this kernel has no IPVS: load it with \"modprobe ip_vs\", or use a kernel built with CONFIG_IP_VS", dataplane.ErrUnavailable)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: asking the kernel for IPVS: %w", dataplane.ErrUnavailable, err)
 	}
-	// The library runs modprobe and complains to logrus's global logger where
-	// there is none, as in a container. IPVS is there, so that says nothing.
-	level := logrus.GetLevel()
-	logrus.SetLevel(logrus.PanicLevel)
-	h, err := ipvs.New("")
-	logrus.SetLevel(level)
+	s, err := openSocket(f.ID)
 	if err != nil {
-		return nil, fmt.Errorf("%w: opening IPVS (CAP_NET_ADMIN is needed): %w", dataplane.ErrUnavailable, err)
+		return nil, fmt.Errorf("%w: opening a netlink socket: %w", dataplane.ErrUnavailable, err)
 	}
-	k := &linux{h, f.ID}
+	k := &linux{socket: s}
 	if _, err := k.services(); err != nil { // a capability that is missing shows here
-		h.Close()
+		k.close()
 		return nil, fmt.Errorf("%w: reading the IPVS table (CAP_NET_ADMIN is needed): %w", dataplane.ErrUnavailable, err)
+	}
+	if k.conns, err = os.OpenFile(connectionList, unix.O_PATH, 0); err != nil {
+		k.close()
+		return nil, fmt.Errorf("%w: the list of connections: %w", dataplane.ErrUnavailable, err)
 	}
 	return k, nil
 }
 
-func (k *linux) close() { k.handle.Close() }
+func (k *linux) close() {
+	k.socket.close()
+	if k.conns != nil {
+		k.conns.Close()
+	}
+}
+
+// connections opens the list anew, in the namespace of k whatever the thread's.
+func (k *linux) connections() (io.ReadCloser, error) {
+	return os.Open(fmt.Sprintf("/proc/self/fd/%d", k.conns.Fd()))
+}
 
 func (k *linux) services() ([]Service, error) {
-	all, err := k.handle.GetServices()
+	all, err := k.request(cmdGetService, unix.NLM_F_DUMP)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]Service, 0, len(all))
-	for _, s := range all {
-		svc, err := serviceFrom(s)
+	for _, m := range all {
+		s, err := parseService(m)
 		if err != nil {
 			return nil, err
 		}
-		dests, err := k.handle.GetDestinations(s)
+		if s.Servers, err = k.servers(&s); err != nil {
+			return nil, fmt.Errorf("servers of %s: %w", &s, err)
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+func (k *linux) servers(s *Service) ([]Server, error) {
+	all, err := k.request(cmdGetDest, unix.NLM_F_DUMP, serviceName(s))
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Server, 0, len(all))
+	for _, m := range all {
+		d, err := parseServer(m)
 		if err != nil {
-			return nil, fmt.Errorf("servers of %s: %w", &svc, err)
+			return nil, err
 		}
-		for _, d := range dests {
-			srv, err := serverFrom(d)
-			if err != nil {
-				return nil, fmt.Errorf("servers of %s: %w", &svc, err)
-			}
-			svc.Servers = append(svc.Servers, srv)
-		}
-		out = append(out, svc)
+		out = append(out, d)
 	}
 	return out, nil
 }
 
 func (k *linux) do(o op) error {
-	s, d := serviceTo(o.service), serverTo(o.server)
+	var err error
 	switch o.verb {
 	case addService:
-		return explain(k.handle.NewService(s), o)
+		_, err = k.request(cmdNewService, unix.NLM_F_ACK, serviceAttr(o.service))
 	case setService:
-		return explain(k.handle.UpdateService(s), o)
+		_, err = k.request(cmdSetService, unix.NLM_F_ACK, serviceAttr(o.service))
 	case delService:
-		return unlessGone(k.handle.DelService(s))
+		_, err = k.request(cmdDelService, unix.NLM_F_ACK, serviceName(o.service))
+		return unlessGone(err)
 	case addServer:
-		return explain(k.handle.NewDestination(s, d), o)
+		_, err = k.request(cmdNewDest, unix.NLM_F_ACK, serviceName(o.service), serverAttr(&o.server))
 	case setServer:
-		return explain(k.handle.UpdateDestination(s, d), o)
+		_, err = k.request(cmdSetDest, unix.NLM_F_ACK, serviceName(o.service), serverAttr(&o.server))
 	case delServer:
-		return unlessGone(k.handle.DelDestination(s, d))
+		_, err = k.request(cmdDelDest, unix.NLM_F_ACK, serviceName(o.service), serverName(&o.server))
+		return unlessGone(err)
 	}
-	return fmt.Errorf("no such command: %d", o.verb)
+	return explain(err, o)
 }
 
 // explain says what the kernel means by an error that has a usual cause.
 func explain(err error, o op) error {
 	switch {
+	case o.verb < addServer && errors.Is(err, unix.ENOENT) && o.service.Engine != "":
+		return fmt.Errorf("the kernel has no scheduler %q or no persistence engine %q (modprobe ip_vs_%s, ip_vs_pe_%s): %w",
+			o.service.Scheduler, o.service.Engine, o.service.Scheduler, o.service.Engine, err)
 	case o.verb < addServer && errors.Is(err, unix.ENOENT):
 		return fmt.Errorf("the kernel has no scheduler %q (modprobe ip_vs_%s): %w", o.service.Scheduler, o.service.Scheduler, err)
+	case o.verb < addServer && errors.Is(err, unix.EAFNOSUPPORT):
+		return fmt.Errorf("the kernel's IPVS has no IPv6 (CONFIG_IP_VS_IPV6): %w", err)
+	case o.verb >= addServer && errors.Is(err, unix.EINVAL) && family(o.server.Addr.Addr()) != family(o.service.Key.VIP):
+		return fmt.Errorf("the kernel takes no server of the other address family while a sync daemon runs: %w", err)
 	case o.verb == addServer && errors.Is(err, unix.EINVAL):
 		return fmt.Errorf("the kernel does not take this for the address of a host (is the network configured?): %w", err)
 	}
@@ -118,61 +142,54 @@ func unlessGone(err error) error {
 	return err
 }
 
-func serviceFrom(s *ipvs.Service) (Service, error) {
-	out := Service{
-		FWMark: s.FWMark, Scheduler: s.SchedName, Flags: Flags(s.Flags), Timeout: s.Timeout, Netmask: s.Netmask,
+func (k *linux) info() (version string, size int, err error) {
+	m, err := k.one(cmdGetInfo)
+	if err != nil {
+		return "", 0, err
 	}
-	switch {
-	case s.FWMark == 0:
-		ip, ok := netip.AddrFromSlice(s.Address)
-		if !ok {
-			return out, fmt.Errorf("a service with the address %v", s.Address)
+	return parseInfo(m)
+}
+
+func (k *linux) daemons() ([]Daemon, error) {
+	msgs, err := k.request(cmdGetDaemon, unix.NLM_F_DUMP)
+	if err != nil {
+		return nil, err
+	}
+	var out []Daemon
+	for _, m := range msgs {
+		d, err := parseDaemon(m)
+		if err != nil {
+			return nil, err
 		}
-		out.Key = dataplane.ServiceKey{VIP: ip, Port: s.Port, Protocol: dataplane.Protocol(s.Protocol)}
-	case s.AddressFamily == syscall.AF_INET6:
-		out.Key.VIP = netip.IPv6Unspecified()
-	default:
-		out.Key.VIP = netip.IPv4Unspecified()
+		out = append(out, d)
 	}
 	return out, nil
 }
 
-func serviceTo(s *Service) *ipvs.Service {
-	out := &ipvs.Service{
-		AddressFamily: family(s.Key.VIP), FWMark: s.FWMark,
-		SchedName: s.Scheduler, Flags: uint32(s.Flags &^ hashed), Timeout: s.Timeout, Netmask: s.Netmask,
-	}
-	if s.FWMark == 0 {
-		out.Address, out.Port, out.Protocol = net.IP(s.Key.VIP.AsSlice()), s.Key.Port, uint16(s.Key.Protocol)
-	}
-	return out
+func (k *linux) startDaemon(d *Daemon) error {
+	_, err := k.request(cmdNewDaemon, unix.NLM_F_ACK, daemonAttr(d))
+	return err
 }
 
-func serverFrom(d *ipvs.Destination) (Server, error) {
-	ip, ok := netip.AddrFromSlice(d.Address)
-	if !ok {
-		return Server{}, fmt.Errorf("a server with the address %v", d.Address)
-	}
-	return Server{
-		Addr:    netip.AddrPortFrom(ip, d.Port),
-		Forward: Forward(d.ConnectionFlags & ipvs.ConnFwdMask),
-		Weight:  uint32(d.Weight),
-		Upper:   d.UpperThreshold, Lower: d.LowerThreshold,
-		Active: uint32(d.ActiveConnections), Inactive: uint32(d.InactiveConnections),
-	}, nil
+func (k *linux) stopDaemon(r DaemonRole) error {
+	_, err := k.request(cmdDelDaemon, unix.NLM_F_ACK, daemonAttr(&Daemon{Role: r}))
+	return err
 }
 
-func serverTo(s Server) *ipvs.Destination {
-	return &ipvs.Destination{
-		Address: net.IP(s.Addr.Addr().AsSlice()), Port: s.Addr.Port(), AddressFamily: family(s.Addr.Addr()),
-		Weight: int(s.Weight), ConnectionFlags: uint32(s.Forward),
-		UpperThreshold: s.Upper, LowerThreshold: s.Lower,
+func (k *linux) timeouts() (dataplane.Timeouts, error) {
+	m, err := k.one(cmdGetConfig)
+	if err != nil {
+		return dataplane.Timeouts{}, err
 	}
+	return parseTimeouts(m)
 }
 
-func family(a netip.Addr) uint16 {
-	if a.Is6() {
-		return syscall.AF_INET6
-	}
-	return syscall.AF_INET
+func (k *linux) setTimeouts(t dataplane.Timeouts) error {
+	_, err := k.request(cmdSetConfig, unix.NLM_F_ACK, timeoutAttrs(t)...)
+	return err
+}
+
+func (k *linux) zero(s *Service) error {
+	_, err := k.request(cmdZero, unix.NLM_F_ACK, serviceName(s))
+	return err
 }

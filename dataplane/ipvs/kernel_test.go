@@ -3,10 +3,14 @@ package ipvs
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,10 +70,13 @@ func network(t *testing.T) {
 	if err := netlink.LinkAdd(lan); err != nil {
 		t.Fatal(err)
 	}
-	for _, cidr := range []string{"192.168.145.2/24", vip.String() + "/32"} {
+	for _, cidr := range []string{"192.168.145.2/24", vip.String() + "/32", "2001:db8::2/64", vip6.String() + "/128"} {
 		a, err := netlink.ParseAddr(cidr)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if a.IP.To4() == nil {
+			a.Flags = unix.IFA_F_NODAD
 		}
 		if err := netlink.AddrAdd(lan, a); err != nil {
 			t.Fatal(err)
@@ -88,16 +95,74 @@ func network(t *testing.T) {
 
 func list(t *testing.T, p *Plane) string {
 	t.Helper()
+	_, body, _ := strings.Cut(printed(t, p, ViewTable), "InActConn\n")
+	return body
+}
+
+func printed(t *testing.T, p *Plane, v View) string {
+	t.Helper()
 	table, err := p.Table()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	if err := List(&b, table); err != nil {
+	if err := List(&b, table, v, false); err != nil {
 		t.Fatal(err)
 	}
-	_, body, _ := strings.Cut(b.String(), "InActConn\n")
-	return body
+	return b.String()
+}
+
+// likeIpvsadm compares what we print with what ipvsadm prints, where it is
+// installed. The kernel goes on counting meanwhile: what we print before and
+// after must be equal, or it does not count.
+func likeIpvsadm(t *testing.T, ours func() string, options ...string) {
+	t.Helper()
+	tool, err := exec.LookPath("ipvsadm")
+	if err != nil {
+		t.Log("not compared with ipvsadm, which is not there")
+		return
+	}
+	for range 100 {
+		before := ours()
+		theirs, err := exec.Command(tool, options...).CombinedOutput() // in this thread's namespace
+		if err != nil {
+			t.Fatalf("ipvsadm %q: %v: %s", options, err, theirs)
+		}
+		if before != ours() {
+			continue
+		}
+		if before != string(theirs) {
+			t.Errorf("ipvsadm %s:\n%sours:\n%s", strings.Join(options, " "), theirs, before)
+		}
+		return
+	}
+	t.Fatal("the table is never the same for two moments")
+}
+
+// allViews compares every view of the table with ipvsadm's.
+func allViews(t *testing.T, p *Plane) {
+	t.Helper()
+	for _, c := range []struct {
+		view   View
+		option []string
+	}{
+		{ViewTable, nil}, {ViewStats, []string{"--stats"}}, {ViewRate, []string{"--rate"}}, {ViewThresholds, []string{"--thresholds"}},
+		{ViewPersistent, []string{"--persistent-conn"}}, {ViewTunnels, []string{"--tun-info"}},
+	} {
+		likeIpvsadm(t, func() string { return printed(t, p, c.view) }, append([]string{"-ln"}, c.option...)...)
+	}
+	likeIpvsadm(t, func() string {
+		table, err := p.Table()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range table.Services { // which ipvsadm does not save
+			for j := range table.Services[i].Servers {
+				table.Services[i].Servers[j].Upper, table.Services[i].Servers[j].Lower = 0, 0
+			}
+		}
+		return save(t, table.Services)
+	}, "-S", "-n")
 }
 
 // Without IPVS the error must say what to do.
@@ -171,7 +236,7 @@ func TestKernelForeignAndTakenOver(t *testing.T) {
 	foreign.Flags, foreign.Timeout, foreign.Netmask = Persistent, 600, wholeMask(vip)
 	foreign.Servers[0].Forward, foreign.Servers[0].Upper, foreign.Servers[0].Lower = Masq, 100, 50
 	mark := Service{
-		Key: dataplane.ServiceKey{VIP: netip.IPv4Unspecified()}, FWMark: 7, Scheduler: "wrr", Netmask: wholeMask(vip),
+		Key: mark(7), Scheduler: "wrr", Netmask: wholeMask(vip),
 		Servers: []Server{{Addr: netip.AddrPortFrom(real(1), 0), Forward: Tunnel, Weight: 2}},
 	}
 	mine := service(80, [2]int{1, 1}, [2]int{2, 1})
@@ -253,6 +318,314 @@ func TestKernelStats(t *testing.T) {
 		if got := st.Servers[dataplane.ServerKey{Service: key, Server: real(n)}]; got != want {
 			t.Errorf("server %d: %+v, want %+v", n, got, want)
 		}
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// everything is a snapshot that uses all that IPVS has.
+func everything(t *testing.T) dataplane.Snapshot {
+	t.Helper()
+	services, err := ParseSave(strings.NewReader(file(t, "forms.save")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := dataplane.Snapshot{VIPs: []dataplane.VIP{{Addr: vip}, {Addr: vip6}}}
+	forwards := map[Forward]dataplane.Forward{Route: dataplane.Gate, Masq: dataplane.Masq, Tunnel: dataplane.IPIP}
+	for _, svc := range services {
+		d := dataplane.Service{
+			ServiceKey: svc.Key, Scheduler: svc.Scheduler, SchedulerFlags: schedFlags(svc.Scheduler, svc.Flags), OnePacket: svc.Flags&OnePacket != 0,
+			Persistence: dataplane.Persistence{Timeout: time.Duration(svc.Timeout) * time.Second, Engine: svc.Engine},
+		}
+		switch {
+		case svc.Flags&Persistent == 0:
+		case svc.v6():
+			d.Persistence.PrefixLen = int(svc.Netmask)
+		case svc.Netmask == dotted(255, 255, 255, 0):
+			d.Persistence.PrefixLen = 24
+		}
+		for i, srv := range svc.Servers {
+			r := dataplane.RealServer{Addr: srv.Addr.Addr(), Weight: srv.Weight, Forward: forwards[srv.Forward], Upper: uint32(i) * 20, Lower: uint32(i) * 10}
+			if srv.Tunnel.Type == GUE {
+				r.Forward, r.TunnelPort = dataplane.GUE, srv.Tunnel.Port
+			}
+			if r.Forward == dataplane.Masq {
+				r.Port = srv.Addr.Port()
+			}
+			d.Servers = append(d.Servers, r)
+		}
+		s.Services = append(s.Services, d)
+	}
+	return s
+}
+
+// All that IPVS has, set, read back, printed as ipvsadm does, and left alone
+// when it is there already.
+func TestKernelEverything(t *testing.T) {
+	p, k := realPlane(t)
+	s := everything(t)
+	apply(t, p, s)
+	services, err := want(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := k.services()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := text(all), text(services); got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
+	}
+	n := k.count
+	apply(t, p, s)
+	if k.count != n {
+		t.Errorf("the same again took %d commands", k.count-n)
+	}
+	allViews(t, p)
+	// And each of its services into another, and back.
+	for i := range s.Services {
+		s.Services[i].Scheduler, s.Services[i].SchedulerFlags = "wrr", nil
+		if svc := &s.Services[i]; svc.Port != 0 || svc.Mark != 0 {
+			svc.Persistence = dataplane.Persistence{}
+		}
+		for j := range s.Services[i].Servers {
+			r := &s.Services[i].Servers[j]
+			r.Weight, r.Upper, r.Lower = 5, 0, 0
+			if r.Forward == dataplane.Gate {
+				r.Forward = dataplane.IPIP
+			}
+		}
+	}
+	for _, s := range []dataplane.Snapshot{s, everything(t)} {
+		apply(t, p, s)
+		services, err := want(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if all, err = k.services(); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := text(all), text(services); got != want {
+			t.Errorf("\n got %s\nwant %s", got, want)
+		}
+	}
+	apply(t, p, dataplane.Snapshot{})
+	if got := list(t, p); got != "" {
+		t.Errorf("left: %s", got)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Every scheduler that 6.1 has is one we can name.
+func TestKernelSchedulers(t *testing.T) {
+	p, _ := realPlane(t)
+	for _, name := range strings.Fields("rr wrr lc wlc lblc lblcr dh sh sed nq fo ovf mh twos") {
+		s := snapshot(service(80, [2]int{1, 1}, [2]int{2, 3}))
+		s.Services[0].Scheduler = name
+		_, err := p.Apply(s)
+		if name == "twos" && err != nil { // optional, and younger
+			t.Log(err)
+			continue
+		}
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if got := list(t, p); !strings.HasPrefix(got, "TCP  192.168.145.101:80 "+name+"\n") {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestKernelDaemons(t *testing.T) {
+	p, _ := realPlane(t)
+	master := Daemon{Role: SyncMaster, Interface: "lan", SyncID: 7}
+	backup := Daemon{Role: SyncBackup, Interface: "lan", Group: netip.MustParseAddr("ff02::1:5"), Port: 9000, TTL: 2, MaxLen: 1400}
+	listed := func() string {
+		d, err := p.Daemons()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b bytes.Buffer
+		if err := ListDaemons(&b, d); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	if got := listed(); got != "" {
+		t.Fatalf("running before: %s", got)
+	}
+	for _, d := range []Daemon{master, backup} {
+		if err := p.StartDaemon(d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := `master sync daemon (mcast=lan, syncid=7, maxlen=1472, group=224.0.0.81, port=8848, ttl=1)
+backup sync daemon (mcast=lan, syncid=0, maxlen=1400, group=ff02::1:5, port=9000, ttl=2)
+`
+	if got := listed(); got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+	likeIpvsadm(t, listed, "-l", "--daemon")
+	if err := p.StartDaemon(master); !errors.Is(err, unix.EEXIST) || !strings.Contains(err.Error(), "stop it first") {
+		t.Errorf("twice: %v", err)
+	}
+	mixed := snapshot(service(80, [2]int{1, 1}))
+	mixed.Services[0].Servers[0].Addr, mixed.Services[0].Servers[0].Forward = real6, dataplane.IPIP
+	if _, err := p.Apply(mixed); !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "other address family while a sync daemon runs") {
+		t.Errorf("server of the other family: %v", err)
+	}
+	for _, r := range []DaemonRole{SyncMaster, SyncMaster, SyncBackup} { // the second time there is none
+		if err := p.StopDaemon(r); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := listed(); got != "" {
+		t.Errorf("left: %s", got)
+	}
+	apply(t, p, mixed)
+	if err := p.StartDaemon(master); !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "other address family") {
+		t.Errorf("with a server of the other family: %v", err)
+	}
+	if err := p.StartDaemon(Daemon{Role: SyncMaster, Interface: "nosuch"}); !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.EINVAL) {
+		t.Errorf("no interface: %v", err)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestKernelTimeouts(t *testing.T) {
+	p, _ := realPlane(t)
+	before, err := p.Timeouts()
+	if err != nil || before != (dataplane.Timeouts{TCP: 15 * time.Minute, TCPFin: 2 * time.Minute, UDP: 5 * time.Minute}) {
+		t.Errorf("at first %+v, %v", before, err)
+	}
+	if err := p.SetTimeouts(dataplane.Timeouts{TCP: 800 * time.Second, UDP: 200 * time.Second}); err != nil {
+		t.Fatal(err)
+	}
+	after, err := p.Timeouts()
+	if err != nil || after != (dataplane.Timeouts{TCP: 800 * time.Second, TCPFin: 2 * time.Minute, UDP: 200 * time.Second}) {
+		t.Errorf("then %+v, %v", after, err)
+	}
+	likeIpvsadm(t, func() string {
+		var b bytes.Buffer
+		if err := ListTimeouts(&b, after); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}, "-l", "--timeout")
+}
+
+// Connections of a persistent service, of one with a mark and of IPv6, as the
+// kernel lists them, as flows, and as ipvsadm prints them. They are those of
+// the namespace the plane was opened in, whichever thread asks.
+func TestKernelConnections(t *testing.T) {
+	p, _ := realPlane(t)
+	web, dns := service(80, [2]int{1, 1}), service(53, [2]int{2, 1})
+	dns.Key.Protocol = dataplane.UDP
+	s := snapshot(web, dns, Service{Key: mark(7), Scheduler: "rr"})
+	s.Services[0].Persistence.Timeout = time.Minute
+	s.Services[2].Servers = []dataplane.RealServer{{Addr: real(3), Weight: 1}}
+	s.VIPs = append(s.VIPs, dataplane.VIP{Addr: vip6})
+	s.Services = append(s.Services, dataplane.Service{
+		ServiceKey: dataplane.ServiceKey{VIP: vip6, Port: 53, Protocol: dataplane.UDP}, Scheduler: "rr",
+		Servers: []dataplane.RealServer{{Addr: real6, Weight: 1}},
+	})
+	apply(t, p, s)
+	dial := func(addr string, mark int) *net.UDPConn {
+		c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.MustParseAddrPort(addr)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := c.SyscallConn()
+		if err == nil {
+			err = raw.Control(func(fd uintptr) {
+				if err := unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, mark); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	want := make(map[string]string) // client to the rest
+	for _, c := range []struct {
+		addr string
+		mark int
+		is   string
+	}{
+		{"192.168.145.101:53", 0, "192.168.145.101:53/udp :53 192.168.145.12 UDP"},
+		{"192.168.145.77:999", 7, "fwmark:7 :999 192.168.145.13 UDP"},
+		{"[2001:db8::1]:53", 0, "[2001:db8::1]:53/udp :53 2001:db8::11 UDP"},
+	} {
+		conn := dial(c.addr, c.mark)
+		defer conn.Close()
+		want[conn.LocalAddr().(*net.UDPAddr).AddrPort().String()] = c.is
+	}
+	tcp, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(tcp)
+	if err := unix.Connect(tcp, &unix.SockaddrInet4{Addr: vip.As4(), Port: 80}); !errors.Is(err, unix.EINPROGRESS) {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(tcp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := name.(*unix.SockaddrInet4)
+	want[netip.AddrPortFrom(netip.AddrFrom4(from.Addr), uint16(from.Port)).String()] = "192.168.145.101:80/tcp :80 192.168.145.11 SYN_RECV"
+
+	done := make(chan []dataplane.Flow)
+	go func() { done <- slices.Collect(p.Flows()) }() // another thread, in the machine's namespace
+	got := make(map[string]string)
+	for _, f := range <-done {
+		got[f.Client.String()] = fmt.Sprintf("%s :%d %s %s", f.Service, f.Port, f.Server, f.State)
+		if f.Expires <= 0 || f.Expires > 5*time.Minute || f.Age < 0 || f.Age > 30*time.Second {
+			t.Errorf("%s: age %s, expires %s", f.Client, f.Age, f.Expires)
+		}
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("\n got %v\nwant %v", got, want)
+	}
+	templates := 0
+	likeIpvsadm(t, func() string {
+		var all []Connection
+		templates = 0
+		for c, err := range p.Connections() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.template() {
+				templates++
+			}
+			all = append(all, c)
+		}
+		var b bytes.Buffer
+		if err := ListConnections(&b, all, false); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}, "-lnc")
+	if templates > 1 {
+		t.Errorf("%d templates", templates)
+	}
+	allViews(t, p)
+	if err := p.Zero(); err != nil {
+		t.Error(err)
 	}
 	if err := p.Close(); err != nil {
 		t.Error(err)

@@ -3,6 +3,7 @@ package ipvs
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -23,11 +24,17 @@ type kernel interface {
 	services() ([]Service, error)
 	// do carries out one command.
 	do(op) error
-	// counters reads the counters of a service and, by address, of its
-	// servers.
-	counters(*Service) (serviceCounters, error)
 	// info tells IPVS's version and the size of its connection table.
 	info() (version string, size int, err error)
+	// connections opens the kernel's list of connections.
+	connections() (io.ReadCloser, error)
+	daemons() ([]Daemon, error)
+	startDaemon(*Daemon) error
+	stopDaemon(DaemonRole) error
+	timeouts() (dataplane.Timeouts, error)
+	setTimeouts(dataplane.Timeouts) error
+	// zero sets the counters of a service and its servers to zero.
+	zero(*Service) error
 	close()
 }
 
@@ -38,7 +45,7 @@ type Plane struct {
 	mu         sync.Mutex
 	kernel     kernel
 	generation dataplane.Generation
-	ours       map[id]bool // services configured now, or created and not removed yet
+	ours       map[dataplane.ServiceKey]bool // services configured now, or created and not removed yet
 	closed     bool
 }
 
@@ -64,7 +71,7 @@ func Open(c Config) (*Plane, error) {
 }
 
 func newPlane(log *slog.Logger, k kernel) *Plane {
-	return &Plane{log: log, kernel: k, ours: make(map[id]bool)}
+	return &Plane{log: log, kernel: k, ours: make(map[dataplane.ServiceKey]bool)}
 }
 
 // Info implements dataplane.Plane.
@@ -89,9 +96,9 @@ func (p *Plane) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 	if err != nil {
 		return 0, fmt.Errorf("reading the IPVS table: %w", err)
 	}
-	may := make(map[id]bool, len(want))
+	may := make(map[dataplane.ServiceKey]bool, len(want))
 	for i := range want {
-		may[want[i].id()] = true
+		may[want[i].Key] = true
 	}
 	for k := range p.ours {
 		may[k] = true
@@ -101,9 +108,9 @@ func (p *Plane) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 		p.keep(before, want)
 		return 0, p.undo(err, before, may)
 	}
-	p.ours = make(map[id]bool, len(want))
+	p.ours = make(map[dataplane.ServiceKey]bool, len(want))
 	for i := range want {
-		p.ours[want[i].id()] = true
+		p.ours[want[i].Key] = true
 	}
 	p.generation++
 	return p.generation, nil
@@ -123,15 +130,15 @@ func (p *Plane) run(ops []op) error {
 // keep notes as ours what a failed Apply may have created.
 func (p *Plane) keep(before, want []Service) {
 	for i := range want {
-		if !slices.ContainsFunc(before, func(s Service) bool { return s.id() == want[i].id() }) {
-			p.ours[want[i].id()] = true
+		if !slices.ContainsFunc(before, func(s Service) bool { return s.Key == want[i].Key }) {
+			p.ours[want[i].Key] = true
 		}
 	}
 }
 
 // undo takes the services that may be changed back to before, from whatever
 // is there now, and returns cause with what came of it.
-func (p *Plane) undo(cause error, before []Service, may map[id]bool) error {
+func (p *Plane) undo(cause error, before []Service, may map[dataplane.ServiceKey]bool) error {
 	now, err := p.kernel.services()
 	if err == nil {
 		err = p.run(diff(only(now, may), before))
@@ -142,11 +149,11 @@ func (p *Plane) undo(cause error, before []Service, may map[id]bool) error {
 	return fmt.Errorf("%w; what was done before it was undone", cause)
 }
 
-// only are the services whose id is in ids.
-func only(all []Service, ids map[id]bool) []Service {
+// only are the services whose key is in keys.
+func only(all []Service, keys map[dataplane.ServiceKey]bool) []Service {
 	var out []Service
 	for _, s := range all {
-		if ids[s.id()] {
+		if keys[s.Key] {
 			out = append(out, s)
 		}
 	}
@@ -155,7 +162,9 @@ func only(all []Service, ids map[id]bool) []Service {
 
 // Stats implements dataplane.Plane. The counters are the kernel's: those of a
 // service that was there before count from before. Flows are the connections
-// of our services. The kernel brings them up to date every two seconds.
+// of our services, FlowTableSize the buckets of the kernel's table, which hold
+// any number of them. The kernel brings the counters up to date every two
+// seconds.
 func (p *Plane) Stats() (dataplane.Stats, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -166,26 +175,34 @@ func (p *Plane) Stats() (dataplane.Stats, error) {
 	if err != nil {
 		return dataplane.Stats{}, fmt.Errorf("reading the IPVS table: %w", err)
 	}
+	_, size, err := p.kernel.info()
+	if err != nil {
+		return dataplane.Stats{}, fmt.Errorf("asking IPVS for its size: %w", err)
+	}
 	st := dataplane.Stats{
-		Services: make(map[dataplane.ServiceKey]dataplane.Counters),
-		Servers:  make(map[dataplane.ServerKey]dataplane.Counters),
-		Conns:    make(map[dataplane.ServerKey]dataplane.Conns),
-		Reasons:  make(map[string]uint64),
+		FlowTableSize: size,
+		Services:      make(map[dataplane.ServiceKey]dataplane.Counters),
+		Servers:       make(map[dataplane.ServerKey]dataplane.Counters),
+		Conns:         make(map[dataplane.ServerKey]dataplane.Conns),
+		Reasons:       make(map[string]uint64),
 	}
 	for _, s := range only(all, p.ours) {
-		c, err := p.kernel.counters(&s)
-		if err != nil {
-			return dataplane.Stats{}, fmt.Errorf("reading the IPVS counters of %s: %w", &s, err)
-		}
-		st.Services[s.Key] = c.service
+		st.Services[s.Key] = s.Stats.counters()
 		for _, d := range s.Servers {
 			key := dataplane.ServerKey{Service: s.Key, Server: d.Addr.Addr()}
-			st.Servers[key] = c.servers[d.Addr]
-			st.Conns[key] = dataplane.Conns{Active: uint64(d.Active), Inactive: uint64(d.Inactive)}
+			st.Servers[key] = d.Stats.counters()
+			st.Conns[key] = dataplane.Conns{Active: uint64(d.Active), Inactive: uint64(d.Inactive), Persistent: uint64(d.Persistent)}
 			st.Flows += int64(d.Active) + int64(d.Inactive)
 		}
 	}
 	return st, nil
+}
+
+func (s *Stats) counters() dataplane.Counters {
+	return dataplane.Counters{
+		Packets: s.InPackets, Bytes: s.InBytes, Connections: s.Connections,
+		OutPackets: s.OutPackets, OutBytes: s.OutBytes,
+	}
 }
 
 // Table reads the kernel's whole table, other people's services included.

@@ -3,7 +3,6 @@ package ipvs
 import (
 	"errors"
 	"log/slog"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -62,7 +61,7 @@ func TestApply(t *testing.T) {
 }
 
 func TestForeignIsLeftAlone(t *testing.T) {
-	mark := Service{Key: dataplane.ServiceKey{VIP: netip.IPv4Unspecified()}, FWMark: 7, Scheduler: "wlc"}
+	mark := Service{Key: mark(7), Scheduler: "wlc"}
 	foreign := service(8080, [2]int{9, 1})
 	k := &fake{table: []Service{foreign, mark}}
 	before := text(k.table)
@@ -172,18 +171,18 @@ func TestApplyProperties(t *testing.T) {
 		current := []Service{}
 		for range rapid.IntRange(1, 6).Draw(t, "applies") {
 			want := drawTable(t, "want")
-			must := make(map[id]bool)
+			must := make(map[dataplane.ServiceKey]bool)
 			for i := range current {
 				for j := range want {
-					if current[i].id() == want[j].id() && serves(&current[i]) && serves(&want[j]) {
-						must[want[j].id()] = true
+					if current[i].Key == want[j].Key && serves(&current[i]) && serves(&want[j]) {
+						must[want[j].Key] = true
 					}
 				}
 			}
 			k.after = func(table []Service) {
 				n := 0
 				for i := range table {
-					if must[table[i].id()] && serves(&table[i]) {
+					if must[table[i].Key] && serves(&table[i]) {
 						n++
 					}
 				}
@@ -205,40 +204,6 @@ func TestApplyProperties(t *testing.T) {
 	})
 }
 
-func TestInvalid(t *testing.T) {
-	v6 := netip.MustParseAddr("2001:db8::1")
-	ok := func() dataplane.Snapshot { return snapshot(service(80, [2]int{1, 1}, [2]int{2, 1})) }
-	for _, c := range []struct {
-		name  string
-		spoil func(*dataplane.Snapshot)
-		want  string
-	}{
-		{"no address", func(s *dataplane.Snapshot) { s.Services[0].VIP = netip.Addr{} }, "without an address"},
-		{"mapped", func(s *dataplane.Snapshot) { s.Services[0].VIP = netip.MustParseAddr("::ffff:1.2.3.4") }, "plain IPv4 or IPv6"},
-		{"port", func(s *dataplane.Snapshot) { s.Services[0].Port = 0 }, "one port"},
-		{"protocol", func(s *dataplane.Snapshot) { s.Services[0].Protocol = 132 }, "tcp or udp"},
-		{"not a VIP", func(s *dataplane.Snapshot) { s.VIPs = nil }, "not among the virtual addresses"},
-		{"service twice", func(s *dataplane.Snapshot) { s.Services = append(s.Services, s.Services[0]) }, "listed twice"},
-		{"no scheduler", func(s *dataplane.Snapshot) { s.Services[0].Scheduler = "" }, "scheduler"},
-		{"long scheduler", func(s *dataplane.Snapshot) { s.Services[0].Scheduler = strings.Repeat("r", 16) }, "scheduler"},
-		{"server without address", func(s *dataplane.Snapshot) { s.Services[0].Servers[1].Addr = netip.Addr{} }, "without an address"},
-		{"family", func(s *dataplane.Snapshot) { s.Services[0].Servers[1].Addr = v6 }, "address family"},
-		{"weight", func(s *dataplane.Snapshot) { s.Services[0].Servers[1].Weight = 65536 }, "192.168.145.12: weight 65536"},
-		{"server twice", func(s *dataplane.Snapshot) { s.Services[0].Servers[1].Addr = real(1) }, "192.168.145.11: listed twice"},
-	} {
-		k := &fake{}
-		s := ok()
-		c.spoil(&s)
-		_, err := plane(k).Apply(s)
-		if !errors.Is(err, dataplane.ErrInvalid) || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v, want ...%s...", c.name, err, c.want)
-		}
-		if k.count != 0 {
-			t.Errorf("%s: %d commands", c.name, k.count)
-		}
-	}
-}
-
 func TestStats(t *testing.T) {
 	foreign := service(8080, [2]int{9, 1})
 	k := &fake{table: []Service{foreign}}
@@ -246,21 +211,23 @@ func TestStats(t *testing.T) {
 	apply(t, p, snapshot(service(80, [2]int{1, 1}, [2]int{2, 1}), service(81)))
 	i := k.find(&Service{Key: service(80).Key})
 	k.table[i].Servers[0].Active, k.table[i].Servers[1].Inactive = 3, 4
+	k.table[i].Servers[0].Persistent = 9
+	key := service(80).Key
+	k.seen(key)
 	st, err := p.Stats()
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := service(80).Key
-	if len(st.Services) != 2 || len(st.Servers) != 2 || st.Flows != 7 {
+	if len(st.Services) != 2 || len(st.Servers) != 2 || st.Flows != 7 || st.FlowTableSize != 4096 {
 		t.Errorf("%d services, %d servers, %d flows", len(st.Services), len(st.Servers), st.Flows)
 	}
-	if got := st.Services[key]; got != (dataplane.Counters{Packets: 1 << 40, Bytes: 2 << 40, Connections: 3 << 40}) {
+	if got := st.Services[key]; got != (dataplane.Counters{Packets: 1 << 40, Bytes: 2 << 40, Connections: 3 << 40, OutPackets: 4 << 40, OutBytes: 5 << 40}) {
 		t.Errorf("service: %+v", got)
 	}
 	if got := st.Servers[dataplane.ServerKey{Service: key, Server: real(2)}]; got.Packets != 12 {
 		t.Errorf("server: %+v", got)
 	}
-	if got := st.Conns[dataplane.ServerKey{Service: key, Server: real(2)}]; got != (dataplane.Conns{Active: 3}) {
+	if got := st.Conns[dataplane.ServerKey{Service: key, Server: real(2)}]; got != (dataplane.Conns{Active: 3, Persistent: 9}) {
 		t.Errorf("connections: %+v", got)
 	}
 }
@@ -296,5 +263,13 @@ func TestTheRestOfPlane(t *testing.T) {
 	}
 	if _, err := p.Table(); !errors.Is(err, ErrClosed) {
 		t.Errorf("Table: %v", err)
+	}
+	if err := p.StartDaemon(Daemon{Role: SyncMaster, Interface: "eth0"}); !errors.Is(err, ErrClosed) {
+		t.Errorf("StartDaemon: %v", err)
+	}
+	for _, err := range p.Connections() {
+		if !errors.Is(err, ErrClosed) {
+			t.Errorf("Connections: %v", err)
+		}
 	}
 }

@@ -2,10 +2,10 @@ package ipvs
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"systole/dataplane"
 )
@@ -17,15 +17,15 @@ type Table struct {
 	Services []Service `json:"services"`
 }
 
-// Service is a virtual service. It is named by its Key or, in tables that
-// somebody else filled, by a firewall mark.
+// Service is a virtual service.
 type Service struct {
 	Key       dataplane.ServiceKey `json:"key"`
-	FWMark    uint32               `json:"fwmark,omitempty"` // not 0: Key is empty, but for its address family
 	Scheduler string               `json:"scheduler"`
 	Flags     Flags                `json:"flags,omitempty"`
 	Timeout   uint32               `json:"timeout,omitempty"` // of persistence, in seconds
 	Netmask   uint32               `json:"netmask,omitempty"` // of persistence: IPv4 mask in network byte order as the kernel gives it, IPv6 prefix length
+	Engine    string               `json:"engine,omitempty"`  // of persistence: "sip", or "" for the client's address
+	Stats     Stats                `json:"stats"`
 	Servers   []Server             `json:"servers"`
 }
 
@@ -34,11 +34,120 @@ type Server struct {
 	Addr     netip.AddrPort `json:"addr"`
 	Forward  Forward        `json:"forward"`
 	Weight   uint32         `json:"weight"`
+	Tunnel   TunnelTo       `json:"tunnel,omitzero"` // with Forward Tunnel
 	Upper    uint32         `json:"upper,omitempty"` // connection thresholds; 0: none
 	Lower    uint32         `json:"lower,omitempty"`
 	Active   uint32         `json:"active"`   // established connections
 	Inactive uint32         `json:"inactive"` // all others
+	// Persistent are clients that persistence binds to the server.
+	Persistent uint32 `json:"persistent,omitempty"`
+	Stats      Stats  `json:"stats"`
 }
+
+// Stats count what a service or a server got ("in") and, with Masq alone, what
+// came back through the director ("out").
+type Stats struct {
+	Connections uint64 `json:"connections"`
+	InPackets   uint64 `json:"in_packets"`
+	OutPackets  uint64 `json:"out_packets,omitempty"`
+	InBytes     uint64 `json:"in_bytes"`
+	OutBytes    uint64 `json:"out_bytes,omitempty"`
+	Rate        Rate   `json:"rate,omitzero"`
+}
+
+// Rate is what Stats grew by in a second. The kernel estimates it over a few.
+type Rate struct {
+	Connections uint64 `json:"connections"`
+	InPackets   uint64 `json:"in_packets"`
+	OutPackets  uint64 `json:"out_packets,omitempty"`
+	InBytes     uint64 `json:"in_bytes"`
+	OutBytes    uint64 `json:"out_bytes,omitempty"`
+}
+
+// StatsOf are a plane's counters in IPVS's form.
+func StatsOf(c dataplane.Counters) Stats {
+	return Stats{
+		Connections: c.Connections, InPackets: c.Packets, OutPackets: c.OutPackets,
+		InBytes: c.Bytes, OutBytes: c.OutBytes,
+	}
+}
+
+// since is the rate from before to s, after some time; 0 where a counter went
+// back, as it does when a service is made anew.
+func (s *Stats) since(before *Stats, after time.Duration) Rate {
+	per := func(now, then uint64) uint64 {
+		if now < then || after <= 0 {
+			return 0
+		}
+		return uint64(float64(now-then)/after.Seconds() + 0.5)
+	}
+	return Rate{
+		Connections: per(s.Connections, before.Connections),
+		InPackets:   per(s.InPackets, before.InPackets), OutPackets: per(s.OutPackets, before.OutPackets),
+		InBytes: per(s.InBytes, before.InBytes), OutBytes: per(s.OutBytes, before.OutBytes),
+	}
+}
+
+// Rates fills in the rates from an earlier reading of the same table. What was
+// not there then has none yet.
+func (t *Table) Rates(before Table, after time.Duration) {
+	type name struct {
+		service dataplane.ServiceKey
+		server  netip.AddrPort
+	}
+	old := make(map[name]*Stats)
+	for i := range before.Services {
+		s := &before.Services[i]
+		old[name{service: s.Key}] = &s.Stats
+		for j := range s.Servers {
+			old[name{s.Key, s.Servers[j].Addr}] = &s.Servers[j].Stats
+		}
+	}
+	rate := func(n name, s *Stats) {
+		s.Rate = Rate{}
+		if b := old[n]; b != nil {
+			s.Rate = s.since(b, after)
+		}
+	}
+	for i := range t.Services {
+		s := &t.Services[i]
+		rate(name{service: s.Key}, &s.Stats)
+		for j := range s.Servers {
+			rate(name{s.Key, s.Servers[j].Addr}, &s.Servers[j].Stats)
+		}
+	}
+}
+
+// TunnelTo is how packets for a server are wrapped.
+type TunnelTo struct {
+	Type  TunnelType `json:"type"`
+	Port  uint16     `json:"port,omitempty"`  // destination port of GUE
+	Flags uint16     `json:"flags,omitempty"` // linux/ip_vs.h, IP_VS_TUNNEL_ENCAP_FLAG_*
+}
+
+// TunnelType is a kind of tunnel (linux/ip_vs.h, IP_VS_CONN_F_TUNNEL_TYPE_*).
+type TunnelType uint8
+
+// The kinds.
+const (
+	IPIP TunnelType = 0
+	GUE  TunnelType = 1
+	GRE  TunnelType = 2
+)
+
+// String is the kind as ipvsadm has it: "ipip", "gue", "gre".
+func (t TunnelType) String() string {
+	if t > GRE {
+		return fmt.Sprintf("type-%d", uint8(t))
+	}
+	return [...]string{"ipip", "gue", "gre"}[t]
+}
+
+// Checksums of what is wrapped (linux/ip_vs.h): with neither flag there is none.
+const (
+	tunCsum    = 1 // a checksum
+	tunRemCsum = 2 // remote checksum offload
+)
 
 // Forward is a forwarding method (linux/ip_vs.h, IP_VS_CONN_F_FWD_MASK).
 type Forward uint8
@@ -49,6 +158,8 @@ const (
 	Local  Forward = 1
 	Tunnel Forward = 2
 	Route  Forward = 3
+
+	forwardMask Forward = 0x7
 )
 
 // String is the method as ipvsadm prints it.
@@ -79,131 +190,18 @@ const (
 	Sched3     Flags = 0x20
 )
 
-// id is what names a service in the kernel. IPv4 and IPv6 services may have
-// the same firewall mark.
-type id struct {
-	key    dataplane.ServiceKey
-	fwmark uint32
-}
-
-func (s *Service) id() id { return id{s.Key, s.FWMark} }
-
-func (s *Service) String() string {
-	if s.FWMark != 0 {
-		return fmt.Sprintf("fwmark %d", s.FWMark)
-	}
-	return s.Key.String()
-}
+func (s *Service) String() string { return s.Key.String() }
 
 // v6 tells a service's address family.
 func (s *Service) v6() bool { return s.Key.VIP.Is6() }
 
-// maxWeight is the largest weight that can be read back from the kernel by
-// the library in use.
-const maxWeight = 65535
-
-// want is the table that s asks for, or why it cannot be.
-func want(s dataplane.Snapshot) ([]Service, error) {
-	vips := make(map[netip.Addr]bool, len(s.VIPs))
-	for _, v := range s.VIPs {
-		vips[v.Addr] = true
-	}
-	seen := make(map[dataplane.ServiceKey]bool, len(s.Services))
-	out := make([]Service, 0, len(s.Services))
-	for _, svc := range s.Services {
-		invalid := func(format string, args ...any) error {
-			return fmt.Errorf("%w: service %s: %s", dataplane.ErrInvalid, svc.ServiceKey, fmt.Sprintf(format, args...))
-		}
-		switch {
-		case !svc.VIP.IsValid():
-			return nil, fmt.Errorf("%w: a service without an address", dataplane.ErrInvalid)
-		case svc.VIP.Is4In6() || svc.VIP.Zone() != "":
-			return nil, invalid("the address must be plain IPv4 or IPv6")
-		case !vips[svc.VIP]:
-			return nil, invalid("its address is not among the virtual addresses")
-		case seen[svc.ServiceKey]:
-			return nil, invalid("listed twice")
-		case svc.Scheduler == "" || len(svc.Scheduler) > 15:
-			return nil, invalid("scheduler %q is no name IPVS could have", svc.Scheduler)
-		}
-		seen[svc.ServiceKey] = true
-		if err := Carries(svc); err != nil {
-			return nil, invalid("%v", err)
-		}
-		servers, err := wantServers(&svc)
-		if err != nil {
-			return nil, invalid("%v", err)
-		}
-		out = append(out, Service{
-			Key: svc.ServiceKey, Scheduler: svc.Scheduler, Netmask: wholeMask(svc.VIP), Servers: servers,
-		})
-	}
-	return out, nil
-}
-
-// Carries is nil if the ipvs plane can forward svc, else why it cannot.
-func Carries(svc dataplane.Service) error {
-	switch {
-	case svc.Mark != 0 || svc.Port == 0 || svc.LastPort != 0:
-		return errors.New("a service must have an address and one port")
-	case svc.Protocol != dataplane.TCP && svc.Protocol != dataplane.UDP:
-		return errors.New("protocol must be tcp or udp")
-	case len(svc.SchedulerFlags) > 0 || svc.Persistence != dataplane.Persistence{} || svc.OnePacket:
-		return errors.New("the ipvs plane sets no flags and no persistence")
-	case svc.Timeouts != dataplane.Timeouts{} || svc.Lost != dataplane.Reset:
-		return errors.New("in IPVS timeouts, and what becomes of flows of lost servers, are the machine's settings (sysctl), not a service's")
-	}
-	for _, r := range svc.Servers {
-		if r.Forward != dataplane.Gate || r.Port != 0 && r.Port != svc.Port || r.Upper != 0 || r.Lower != 0 {
-			return fmt.Errorf("real server %s: the ipvs plane forwards by gate, without thresholds", r.Addr)
-		}
-	}
-	return nil
-}
-
-func wantServers(svc *dataplane.Service) ([]Server, error) {
-	seen := make(map[netip.Addr]bool, len(svc.Servers))
-	out := make([]Server, 0, len(svc.Servers))
-	for _, r := range svc.Servers {
-		switch {
-		case !r.Addr.IsValid():
-			return nil, fmt.Errorf("a real server without an address")
-		case r.Addr.BitLen() != svc.VIP.BitLen() || r.Addr.Is4In6() || r.Addr.Zone() != "":
-			return nil, fmt.Errorf("real server %s: gate (DR) needs the address family of the service", r.Addr)
-		case r.Weight > maxWeight:
-			return nil, fmt.Errorf("real server %s: weight %d is above %d", r.Addr, r.Weight, maxWeight)
-		case seen[r.Addr]:
-			return nil, fmt.Errorf("real server %s: listed twice", r.Addr)
-		}
-		seen[r.Addr] = true
-		out = append(out, Server{Addr: netip.AddrPortFrom(r.Addr, svc.Port), Forward: Route, Weight: r.Weight})
-	}
-	return out, nil
-}
-
-// wholeMask is the mask ipvsadm gives a service without persistence.
+// wholeMask is the mask ipvsadm gives a service without persistence: every
+// client for itself.
 func wholeMask(vip netip.Addr) uint32 {
 	if vip.Is4() {
 		return 0xffffffff
 	}
 	return 128
-}
-
-// TableOf is the table that s describes, for a plane that is not the kernel's:
-// every server gets its traffic by gate (DR). Connection counts are zero, and
-// Size is the caller's to set.
-func TableOf(s dataplane.Snapshot) Table {
-	var t Table
-	for i := range s.Services {
-		svc := Service{Key: s.Services[i].ServiceKey, Scheduler: s.Services[i].Scheduler}
-		for _, r := range s.Services[i].Servers {
-			svc.Servers = append(svc.Servers, Server{
-				Addr: netip.AddrPortFrom(r.Addr, svc.Key.Port), Forward: Route, Weight: r.Weight,
-			})
-		}
-		t.Services = append(t.Services, svc)
-	}
-	return t
 }
 
 // sorted returns the services as ipvsadm orders them: IPv4 before IPv6 before
@@ -212,7 +210,7 @@ func sorted(services []Service) []Service {
 	out := slices.Clone(services)
 	slices.SortStableFunc(out, func(a, b Service) int {
 		return cmp.Or(
-			cmp.Compare(a.FWMark, b.FWMark),
+			cmp.Compare(a.Key.Mark, b.Key.Mark),
 			cmp.Compare(a.Key.VIP.BitLen(), b.Key.VIP.BitLen()),
 			cmp.Compare(a.Key.Protocol, b.Key.Protocol),
 			a.Key.Compare(b.Key),
