@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"time"
@@ -80,7 +81,7 @@ func (s *ServiceState) Described() (dataplane.Service, error) {
 		if err != nil {
 			return dataplane.Service{}, fmt.Errorf("service %s: real server: %w", s.Service, err)
 		}
-		forward, ok := forwards[r.Forward]
+		forward, ok := forwards[cmp.Or(r.Forward, dataplane.Gate.String())]
 		if !ok {
 			return dataplane.Service{}, fmt.Errorf("service %s: real server %s: forward %q", s.Service, addr, r.Forward)
 		}
@@ -90,9 +91,4 @@ func (s *ServiceState) Described() (dataplane.Service, error) {
 		})
 	}
 	return svc, nil
-}
-
-var forwards = map[string]dataplane.Forward{
-	"": dataplane.Gate, dataplane.Gate.String(): dataplane.Gate, dataplane.IPIP.String(): dataplane.IPIP,
-	dataplane.GUE.String(): dataplane.GUE, dataplane.Masq.String(): dataplane.Masq,
 }

@@ -155,7 +155,7 @@ func (c ipvsListCmd) daemons(w io.Writer) error {
 	return err
 }
 
-// connections are the kernel's, which it must be that has them.
+// connections are the kernel's, if it has IPVS.
 func (c ipvsListCmd) connections(ctx context.Context, w io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -163,8 +163,8 @@ func (c ipvsListCmd) connections(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if i := slices.IndexFunc(s.Planes, func(p control.PlaneState) bool { return !p.Absent }); i < 0 || s.Planes[i].Name != "ipvs" {
-		return errors.New("the connections are in the flow table of the xdp plane, not in the kernel's IPVS")
+	if !slices.ContainsFunc(s.Planes, func(p control.PlaneState) bool { return p.Name == "ipvs" && !p.Absent }) {
+		return errors.New("there is no IPVS here: the connections are flows of the xdp plane (systole flows)")
 	}
 	return kernelIPVS(func(p *ipvs.Plane) error {
 		var all []ipvs.Connection

@@ -192,7 +192,16 @@ func TestTableOfEverySetting(t *testing.T) {
 // What restore prints of a saved table is the services of a config that the
 // config's own reader takes.
 func TestRestoreIsAConfig(t *testing.T) {
-	const saved = "-A -t 192.0.2.101:80 -s wrr\n-a -t 192.0.2.101:80 -r 192.0.2.200:80 -g -w 2\n"
+	const saved = `-A -t 192.0.2.101:80 -s wrr
+-a -t 192.0.2.101:80 -r 192.0.2.200:80 -g -w 2 -x 100 -y 50
+-a -t 192.0.2.101:80 -r 192.0.2.201:8080 -m -w 1
+-A -u 192.0.2.101:0 -s sh -p 600 -M 255.255.255.0 -b sh-port
+-a -u 192.0.2.101:0 -r 192.0.2.200:0 -i -w 1 --tun-type gue --tun-port 6081 --tun-nocsum
+-A -t [2001:db8::1]:443 -s mh -p 90 -M 64
+-a -t [2001:db8::1]:443 -r 192.0.2.200:443 -i -w 1 --tun-type ipip
+-A -f 7 -s lblcr -o
+-a -f 7 -r 192.0.2.200:0 -g -w 1
+`
 	var services, complaints bytes.Buffer
 	if err := ipvsRestore(&services, &complaints, "saved", []byte(saved)); err != nil || complaints.Len() > 0 {
 		t.Fatal(err, complaints.String())
@@ -200,15 +209,20 @@ func TestRestoreIsAConfig(t *testing.T) {
 	golden.Check(t, "ipvs-restore.yaml", services.Bytes())
 	text := `node: node1
 cluster: {nodes: [node1]}
-groups: [{name: web, vips: [{address: 192.0.2.101, interface: eth0}]}]
+groups: [{name: web, vips: [{address: 192.0.2.101, interface: eth0}, {address: '2001:db8::1', interface: eth0}]}]
 dataplane: {interface: eth0}
 ` + services.String()
 	cfg, err := config.Parse("systole.yaml", []byte(text), "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := cfg.Services[0]; s.Scheduler != "wrr" || s.Servers[0].Weight != 2 || s.Servers[0].Addr.String() != "192.0.2.200" {
-		t.Errorf("%+v", s)
+	var again bytes.Buffer
+	if err := ipvs.Save(&again, ipvs.TableOf(dataplane.Snapshot{Services: control.Services(cfg)})); err != nil {
+		t.Fatal(err)
+	}
+	// The order of Save is that of ipvsadm, which is the text's.
+	if again.String() != saved {
+		t.Errorf("got\n%swant\n%s", &again, saved)
 	}
 }
 
