@@ -137,6 +137,9 @@ func clone(s dataplane.Snapshot) dataplane.Snapshot {
 	s.Services = slices.Clone(s.Services)
 	for i := range s.Services {
 		s.Services[i].Servers = slices.Clone(s.Services[i].Servers)
+		for j := range s.Services[i].Servers {
+			s.Services[i].Servers[j].MAC = slices.Clone(s.Services[i].Servers[j].MAC)
+		}
 	}
 	return s
 }

@@ -43,6 +43,9 @@ type Harness struct {
 	Own net.HardwareAddr
 	// Send puts one frame before the plane and waits for what becomes of it.
 	Send func(Frame) Outcome
+	// Carries tells whether the plane can forward a service, nil if it can. Nil:
+	// it does not say, and properties that not every plane has are not tested.
+	Carries func(dataplane.Service) error
 }
 
 // The cast of the suite.
@@ -150,6 +153,10 @@ func Run(t *testing.T, newPlane func(t *testing.T) Harness) {
 		{"a packet from a peer", testFromPeer},
 		{"lease", testLease},
 		{"stats", testStats},
+		{"a snapshot is its caller's", testSnapshotIsTheCallers},
+		{"services are apart", testServicesAreApart},
+		{"a service comes and goes", testServiceComesAndGoes},
+		{"roles keep flows", testRolesKeepFlows},
 		{"a closed plane is unavailable", testClosed},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -162,6 +169,7 @@ func Run(t *testing.T, newPlane func(t *testing.T) Harness) {
 			tt.test(&bench{t, h})
 		})
 	}
+	t.Run("properties", func(t *testing.T) { runProperties(t, newPlane) })
 }
 
 func testUntouched(b *bench) {

@@ -86,7 +86,7 @@ func sender(t testing.TB, prog *ebpf.Program, own net.HardwareAddr) func(planete
 func TestConformance(t *testing.T) {
 	planetest.Run(t, func(t *testing.T) planetest.Harness {
 		p := loaded(t, MinFlows*16)
-		return planetest.Harness{Plane: p, Own: ownMAC, Send: sender(t, p.Program(), ownMAC)}
+		return planetest.Harness{Plane: p, Own: ownMAC, Send: sender(t, p.Program(), ownMAC), Carries: Carries}
 	})
 }
 
