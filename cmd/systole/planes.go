@@ -42,7 +42,7 @@ func openPlanes(cfg *config.Config, log *slog.Logger) (planes, error) {
 	dp := cfg.DataPlane
 	if dp.Mode != "ipvs" {
 		open := func() (dataplane.Plane, error) {
-			p, err := xdp.Open(xdp.Config{Interface: dp.Interface, Mode: dp.Mode, PinDir: dp.Pin, Flows: dp.Flows, Log: log})
+			p, err := xdp.Open(xdp.Config{Interface: dp.Interface, Mode: dp.Mode, PinDir: dp.Pin, Flows: dp.Flows, Evict: dp.Evict, Log: log})
 			if err != nil {
 				return nil, err // not a Plane that is nil
 			}

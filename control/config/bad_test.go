@@ -67,7 +67,7 @@ var bad = []struct {
 		`20:32: unknown key "wieght" in servers: did you mean "weight"?`,
 	}},
 	{"unknown key in dataplane", []string{"dataplane: {interface: eth0}", "dataplane: {interface: eth0, size: 5}"}, []string{
-		`21:30: unknown key "size" in dataplane: want mode, interface, pin or flows`,
+		`21:30: unknown key "size" in dataplane: want mode, interface, pin, flows or evict`,
 	}},
 	{"unknown key in metrics", []string{"dataplane:", "metrics: {addr: x}\ndataplane:"}, []string{
 		`21:11: unknown key "addr" in metrics: want listen`,

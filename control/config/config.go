@@ -157,6 +157,7 @@ type DataPlane struct {
 	Mode      string // "auto" (default: native, else generic, else ipvs), "native", "generic", "ipvs"
 	Pin       string // directory on a bpffs; default /sys/fs/bpf/systole
 	Flows     int    // size of the flow table, a power of two from 1<<10 to 1<<24; default 1<<20
+	Evict     bool   // take another's XDP program off the interface; default false
 }
 
 // Metrics is the Prometheus endpoint; empty Listen means none.

@@ -22,6 +22,7 @@ func (d *decoder) dataPlane(root *mapping, services bool) DataPlane {
 		Mode:      mode.val,
 		Pin:       read(m, "pin", "/sys/fs/bpf/systole", absolute).val,
 		Flows:     read(m, "flows", 1<<20, flows).val,
+		Evict:     read(m, "evict", false, boolean).val,
 	}
 	m.done()
 	return dp

@@ -39,6 +39,7 @@ var fixed = []struct {
 	{"dataplane.mode", func(c *Config) any { return c.DataPlane.Mode }},
 	{"dataplane.pin", func(c *Config) any { return c.DataPlane.Pin }},
 	{"dataplane.flows", func(c *Config) any { return c.DataPlane.Flows }},
+	{"dataplane.evict", func(c *Config) any { return c.DataPlane.Evict }},
 	{"metrics.listen", func(c *Config) any { return c.Metrics.Listen }},
 	{"control.socket", func(c *Config) any { return c.Control.Socket }},
 }

@@ -161,7 +161,7 @@ func write(c *Config) string {
 		}
 		p("  ]},")
 	}
-	p("  ]\ndataplane: {mode: %s, pin: %s, flows: %d}", c.DataPlane.Mode, q(c.DataPlane.Pin), c.DataPlane.Flows)
+	p("  ]\ndataplane: {mode: %s, pin: %s, flows: %d, evict: %v}", c.DataPlane.Mode, q(c.DataPlane.Pin), c.DataPlane.Flows, c.DataPlane.Evict)
 	s := b.String()
 	if c.DataPlane.Interface != "" {
 		s = strings.Replace(s, "dataplane: {", "dataplane: {interface: "+q(c.DataPlane.Interface)+", ", 1)
@@ -294,7 +294,7 @@ func genConfig(t *rapid.T) *Config {
 	}
 	c := &Config{File: "f", Node: rapid.SampledFrom(cl.Members()).Draw(t, "node"), Cluster: cl,
 		DataPlane: DataPlane{Interface: iface.Draw(t, "nic"), Mode: rapid.SampledFrom([]string{"auto", "native", "generic", "ipvs"}).Draw(t, "mode"),
-			Pin: path.Draw(t, "pin"), Flows: 1 << rapid.IntRange(10, 24).Draw(t, "flows")},
+			Pin: path.Draw(t, "pin"), Flows: 1 << rapid.IntRange(10, 24).Draw(t, "flows"), Evict: rapid.Bool().Draw(t, "evict")},
 		Metrics: Metrics{Listen: rapid.SampledFrom([]string{"", ":9101", "[::1]:1", "localhost:65535"}).Draw(t, "listen")},
 		Control: Control{Socket: path.Draw(t, "socket")},
 	}

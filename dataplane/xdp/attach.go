@@ -98,25 +98,6 @@ func whyNotNative(err error) string {
 	return "the driver refuses it"
 }
 
-// foreign names the program that somebody else has on n.
-func foreign(n nic) error {
-	// Read again: it may have come a moment ago.
-	if fresh, err := findNIC(n.name); err == nil {
-		n = fresh
-	}
-	what := "another XDP program"
-	if id := ebpf.ProgramID(n.xdp.ProgId); id != 0 {
-		what = fmt.Sprintf("another XDP program, id %d", id)
-		if prog, err := ebpf.NewProgramFromID(id); err == nil {
-			if info, err := prog.Info(); err == nil {
-				what = fmt.Sprintf("another XDP program, %q (id %d)", info.Name, id)
-			}
-			prog.Close()
-		}
-	}
-	return unavailable("interface %s carries %s: remove it (ip link set dev %s xdp off, or stop its owner) or choose another interface", n.name, what, n.name)
-}
-
 // adopt takes over the link that a predecessor pinned at path. With update the
 // program is replaced in one step, otherwise the old one stays for now. It
 // returns nil without error if there is no link, or none that is any use: its

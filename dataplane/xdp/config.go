@@ -44,6 +44,9 @@ type Config struct {
 	// of connections expected within the longest timeout (15 min) is right.
 	// A change of it empties the table.
 	Flows int
+	// Evict takes another's XDP program off the interface, in whatever mode and
+	// however it is attached; without it Open refuses, and names the program.
+	Evict bool
 	// Log is told about attachment and what is taken over from a predecessor;
 	// nil discards it.
 	Log *slog.Logger

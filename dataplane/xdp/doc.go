@@ -12,7 +12,10 @@
 //  2. Open after a crash or an upgrade continues where the predecessor was:
 //     the program is replaced in one step, flows, counters, server identities
 //     and the generation in force stay, no packet is lost.
-//  3. An XDP program of somebody else is never replaced.
+//     If the layout of the maps has changed, the flows are carried over before
+//     and while the program is replaced (carry.go): no connection is lost.
+//  3. An XDP program of somebody else is named and never replaced, unless
+//     Config.Evict asks for it.
 //  4. Strict round robin: n connections over k equal servers differ by at most
 //     one, on any number of CPUs, also across changes of other services.
 //

@@ -26,12 +26,21 @@ func mapArray[T any](m *ebpf.Map) (mapping[T], error) {
 	if unsafe.Sizeof(element) != uintptr(m.ValueSize()) {
 		return mapping[T]{}, fmt.Errorf("elements of %s have %d bytes, expected %d", m, m.ValueSize(), unsafe.Sizeof(element))
 	}
+	raw, err := mapBytes(m)
+	if err != nil {
+		return mapping[T]{}, err
+	}
+	return mapping[T]{unsafe.Slice((*T)(unsafe.Pointer(&raw[0])), m.MaxEntries()), raw}, nil
+}
+
+// mapBytes is the same without a type.
+func mapBytes(m *ebpf.Map) ([]byte, error) {
 	size := int(m.ValueSize()) * int(m.MaxEntries())
 	raw, err := unix.Mmap(m.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
-		return mapping[T]{}, fmt.Errorf("map %s into memory: %w", m, err)
+		return nil, fmt.Errorf("map %s into memory: %w", m, err)
 	}
-	return mapping[T]{unsafe.Slice((*T)(unsafe.Pointer(&raw[0])), m.MaxEntries()), raw}, nil
+	return raw, nil
 }
 
 func (m *mapping[T]) unmap() error {

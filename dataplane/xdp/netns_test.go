@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -297,11 +298,23 @@ func TestForeignProgramIsRefused(t *testing.T) {
 				cfg := l.config(t)
 				cfg.Mode = mode
 				_, err = Open(cfg)
-				if !errors.Is(err, dataplane.ErrUnavailable) || !strings.Contains(err.Error(), fmt.Sprintf("%q (id %d)", "not_ours", id)) {
+				if !errors.Is(err, dataplane.ErrUnavailable) || !strings.Contains(err.Error(), fmt.Sprintf("%q (id %d, tag ", "not_ours", id)) {
 					t.Errorf("Open: %v, want ErrUnavailable that names the program", err)
 				}
 				if l.attached(t) != id {
 					t.Error("the foreign program was evicted")
+				}
+				l.nothingPinned(t)
+
+				// Unless it is asked for.
+				var log bytes.Buffer
+				cfg.Evict, cfg.Log = true, slog.New(slog.NewTextHandler(&log, nil))
+				p := open(t, cfg)
+				if now := l.attached(t); now == id || now == 0 || !strings.Contains(log.String(), "not_ours") {
+					t.Errorf("program %d is attached, want ours; log:\n%s", now, log.String())
+				}
+				if err := p.Close(); err != nil {
+					t.Error(err)
 				}
 				l.nothingPinned(t)
 			})

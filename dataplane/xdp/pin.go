@@ -45,7 +45,7 @@ func openPins(root, ifname string) (*pins, error) {
 	// The file system refuses dots in names; an interface (eth0.100) may have
 	// them, but never a colon.
 	base := filepath.Join(root, strings.ReplaceAll(ifname, ".", ":"))
-	p := &pins{root: root, base: base, maps: filepath.Join(base, fmt.Sprintf("v%d", bpf.DirectorLayoutLAYOUT_VERSION))}
+	p := &pins{root: root, base: base, maps: filepath.Join(base, fmt.Sprintf("v%d", layoutVersion))}
 	if err := os.MkdirAll(p.maps, 0o700); err != nil {
 		return nil, unavailable("directory for pinned maps: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
 
 	"systole/dataplane"
 )
@@ -37,6 +38,7 @@ type Plane struct {
 	closed   bool
 
 	leaseMu sync.Mutex   // taken after mu, if both are
+	old     predecessor  // while deferred, if its flows can be read; its end under leaseMu too
 	reading sync.RWMutex // held while the maps are read for Stats; taken after mu
 }
 
@@ -90,7 +92,7 @@ func (p *Plane) open(n nic) error {
 	if p.att != nil && !update {
 		// A predecessor whose maps we cannot use goes on with them until
 		// our first generation is ready.
-		p.deferred = true
+		p.follow()
 		return nil
 	}
 	p.fresh = p.att == nil && !update
@@ -108,6 +110,12 @@ func (p *Plane) attach(n nic) error {
 	// A detached predecessor is no foreign program any more.
 	if fresh, err := findNIC(n.name); err == nil {
 		n = fresh
+	}
+	if p.cfg.Evict && n.xdp.Attached {
+		if err := evict(n, p.cfg.Log); err != nil {
+			return err
+		}
+		n.xdp = netlink.LinkXdp{}
 	}
 	att, err := attach(n, p.kernel.objects.SystoleXdp, p.cfg.Mode)
 	if err != nil {
@@ -219,6 +227,11 @@ func (p *Plane) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 		return 0, invalid("%v", err)
 	}
 
+	if p.deferred {
+		if err := p.takeOver(p.scratch); err != nil {
+			return 0, err
+		}
+	}
 	state := &p.kernel.state.elements[0]
 	old := atomic.LoadUint32(&state.Active) & 1
 	p.scratch.Number = state.Generation[old].Number + 1
@@ -227,11 +240,6 @@ func (p *Plane) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 	p.since = since
 	p.grace = make(chan struct{})
 	go passGrace(p.grace)
-	if p.deferred {
-		if err := p.replacePredecessor(); err != nil {
-			return 0, err
-		}
-	}
 	return dataplane.Generation(p.scratch.Number), nil
 }
 
@@ -254,22 +262,6 @@ func (p *Plane) activeSince(s dataplane.Snapshot) (map[netip.Addr]uint32, error)
 		since[v.Addr] = at
 	}
 	return since, nil
-}
-
-// replacePredecessor puts our program and maps in the place of those that could
-// not be adopted, now that the generation is ready.
-func (p *Plane) replacePredecessor() error {
-	if err := p.att.link.Update(p.kernel.objects.SystoleXdp); err != nil {
-		return unavailable("replace the program of a predecessor: %w", err)
-	}
-	if err := p.pins.keep(p.kernel, nil); err != nil {
-		return unavailable("%w", err)
-	}
-	p.deferred = false
-	if err := p.pins.dropOldLayouts(); err != nil {
-		p.cfg.Log.Warn("maps of an older layout stay pinned", "error", err)
-	}
-	return nil
 }
 
 // refreshNIC notices a changed MAC address, and attaches anew if the interface
@@ -368,6 +360,7 @@ func (p *Plane) Renew(d time.Duration) error {
 	if err := p.kernel.lease.set(ticks); err != nil {
 		return fmt.Errorf("renew the lease: %w", err)
 	}
+	p.shareLease()
 	return nil
 }
 
@@ -423,11 +416,11 @@ func (p *Plane) letGo() error {
 	<-p.grace
 	p.reading.Lock()
 	defer p.reading.Unlock()
+	err := p.unfollow()
 	p.leaseMu.Lock()
 	defer p.leaseMu.Unlock()
-	var err error
 	if p.death != nil {
-		err = p.death.Close()
+		err = errors.Join(err, p.death.Close())
 	}
 	err = errors.Join(err, p.kernel.close())
 	p.kernel.lease.attr.progFD = 0

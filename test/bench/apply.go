@@ -117,7 +117,7 @@ func measureApply(ctx context.Context, servers, times int) (res applyResult, err
 			return res, errors.New("never seen")
 		}
 		res.Call = append(res.Call, micro(call))
-		time.Sleep(time.Millisecond) // until the half that was left may be written
+		time.Sleep(20 * time.Millisecond) // what is measured is a change now and then
 	}
 	return res, nil
 }

@@ -31,6 +31,12 @@ var inLab = []target{
 // fullSize are the tests that do more with SYSTOLE_SOAK=1.
 var fullSize = []target{
 	{pkg: "./hb", name: "TestMessagesUnderLoss"},
+	{pkg: "./test/chaos", name: "TestProgramReplacements"},
+	{pkg: "./test/chaos", name: "TestAppliesUnderTraffic"},
+	{pkg: "./test/chaos", name: "TestFloodBesideEstablished"},
+	{pkg: "./test/chaos", name: "TestStrictRoundRobinOfAFlood"},
+	{pkg: "./test/chaos", name: "TestKilledDaemonKeepsConnections"},
+	{pkg: "./test/chaos", name: "TestHandOversKeepConnections"},
 }
 
 func main() {
