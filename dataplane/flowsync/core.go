@@ -55,10 +55,11 @@ const (
 	ackDelay    = 20 * time.Millisecond
 	pollDelay   = 40 * time.Millisecond
 	helloPeriod = time.Second
-	askPeriod   = time.Second     // between wishes for the whole table
-	silence     = 3 * time.Second // a peer that was not heard for so long is gone
-	burst       = 10              // a tenth of a second's bandwidth may leave at once
-	synShare    = 4               // of which SYNs get a quarter
+	askPeriod   = time.Second      // between wishes for the whole table
+	patience    = 10 * time.Second // for flows that could not be stored
+	silence     = 3 * time.Second  // a peer that was not heard for so long is gone
+	burst       = 10               // a tenth of a second's bandwidth may leave at once
+	synShare    = 4                // of which SYNs get a quarter
 )
 
 // Counters count since the start.
@@ -92,6 +93,8 @@ type State struct {
 	// Lag is the age of the oldest message that the peer has not confirmed.
 	Lag time.Duration `json:"lag_ns"`
 	Stats
+
+	epoch int // changes when the peer is to be given the whole table again
 }
 
 // Core is the protocol of one node. It is not for several goroutines.
@@ -136,12 +139,16 @@ func (c *Core) SetKeys(k Keys) error {
 
 // State is the present one.
 func (c *Core) State(now time.Time) State {
-	s := State{Peer: c.peer != 0 && now.Sub(c.heard) < silence, Stats: c.stats}
+	s := State{Peer: c.peer != 0 && now.Sub(c.heard) < silence, Stats: c.stats, epoch: c.send.epoch}
 	s.InSync = s.Peer && c.send.synced()
-	s.Complete = s.Peer && c.recv.wants != 0 && c.recv.given == c.recv.wants && c.recv.contiguous() >= c.recv.highest
+	s.Complete = s.Peer && c.recv.wants != 0 && !c.recv.unmet(now) && c.recv.given == c.recv.wants && c.recv.contiguous() >= c.recv.highest
 	s.Lag = c.send.lag(now)
 	return s
 }
+
+// PeerLost says that what the peer had may be gone. It says again what it
+// wants, and gets it.
+func (c *Core) PeerLost() { c.send.restart() }
 
 // Receive takes a datagram. An error says why it did not count; nothing was
 // done then.
@@ -156,7 +163,7 @@ func (c *Core) Receive(now time.Time, data []byte, t Table) error {
 		c.stats.Unsigned++
 		return err
 	default:
-		return c.store(data, t)
+		return c.store(now, data, t)
 	}
 	if tr.session == c.cfg.Session {
 		return nil // our own, come back
@@ -181,7 +188,7 @@ func (c *Core) Receive(now time.Time, data []byte, t Table) error {
 		c.recv.ask(now)
 	}
 	c.heard = now
-	if err := c.store(data, t); err != nil {
+	if err := c.store(now, data, t); err != nil {
 		return err
 	}
 	c.stats.Missed += c.recv.gap
@@ -210,7 +217,7 @@ func (c *Core) believe(tr *trailer, now time.Time) {
 }
 
 // store decodes a message and puts its flows into the table.
-func (c *Core) store(data []byte, t Table) error {
+func (c *Core) store(now time.Time, data []byte, t Table) error {
 	m := &c.recv.msg
 	if err := wire.Decode(data, m); err != nil {
 		c.stats.Bad++
@@ -237,8 +244,7 @@ func (c *Core) store(data []byte, t Table) error {
 	c.stats.Received.Flows += uint64(stored)
 	if refused := len(flows) - stored; refused > 0 {
 		c.stats.Refused += uint64(refused)
-		c.recv.refusedAt = generation
-		c.recv.refused = true
+		c.recv.refuse(now, generation)
 	}
 	return err
 }
@@ -251,7 +257,6 @@ func (c *Core) Tick(now time.Time, t Table) ([][]byte, error) {
 	s.refill(now, c.cfg.Bandwidth)
 	s.out = s.out[:0]
 	if c.recv.refused && t.Generation() != c.recv.refusedAt && c.recv.mayAsk(now) {
-		c.recv.refused = false
 		c.recv.ask(now)
 	}
 	err := c.sweep(now, t)
@@ -275,9 +280,14 @@ func (c *Core) sweep(now time.Time, t Table) error {
 			return
 		}
 		flows := wire.Count(msg)
-		s.keep(c.finish(msg, c.peer, nil), places, now)
+		s.keep(c.finish(now, msg, c.peer, nil), places, now)
 		c.stats.Sent.Flows += uint64(flows)
 		msg, places = nil, nil
+	}
+	// A peer that takes part must be able to say what it has missed, and its
+	// socket to hold what it has not read yet.
+	ahead := func() bool {
+		return c.peer != 0 && now.Sub(c.heard) < silence && s.number-s.floor > Window/4
 	}
 	end, err := t.Sweep(func(place uint32, f dataplane.Flow) Answer {
 		e := toEntry(f)
@@ -288,7 +298,7 @@ func (c *Core) sweep(now time.Time, t Table) error {
 		if msg != nil && (len(msg)+size+trailerSize > c.cfg.MaxSize || wire.Count(msg) == wire.MaxEntries) {
 			flush()
 		}
-		if msg == nil && s.tokens < c.cfg.MaxSize {
+		if msg == nil && (s.tokens < c.cfg.MaxSize || ahead()) {
 			return Full
 		}
 		if f.State == dataplane.FlowSyn {
@@ -315,14 +325,14 @@ func (c *Core) sweep(now time.Time, t Table) error {
 // empty sends a message without flows to a session.
 func (c *Core) empty(now time.Time, to uint64) {
 	s := &c.send
-	s.keep(c.finish(wire.Begin(s.buffer(), c.cfg.SyncID), to, c.recv.missing()), nil, now)
+	s.keep(c.finish(now, wire.Begin(s.buffer(), c.cfg.SyncID), to, c.recv.missing()), nil, now)
 	if to == c.peer {
 		c.recv.owed, s.tell = false, false
 	}
 }
 
 // finish adds the trailer and signs.
-func (c *Core) finish(msg []byte, to uint64, missed []run) []byte {
+func (c *Core) finish(now time.Time, msg []byte, to uint64, missed []run) []byte {
 	s := &c.send
 	s.number++
 	t := trailer{
@@ -331,6 +341,9 @@ func (c *Core) finish(msg []byte, to uint64, missed []run) []byte {
 	}
 	if missed != nil {
 		t.upto = c.recv.reported
+	}
+	if c.recv.unmet(now) {
+		t.wants = 0
 	}
 	msg = t.append(msg, c.seal.send)
 	// The size is signed, so it must count the signature to come.

@@ -323,6 +323,31 @@ func TestBandwidth(t *testing.T) {
 	l.synced()
 }
 
+// A peer that is slow to confirm is not run over.
+func TestFlowControl(t *testing.T) {
+	l := newLink(t)
+	l.run(time.Second)
+	l.nodes[0].cfg.Bandwidth = 1 << 40
+	for i := range 400_000 {
+		l.tables[0].put(flow(i))
+	}
+	l.tables[0].part = 1 << 20
+	l.delay = func(int) int { return 10 }
+	most := uint64(0)
+	for range 300 {
+		l.run(Period)
+		most = max(most, l.nodes[0].send.number-l.nodes[0].send.floor)
+	}
+	if most > Window/2 {
+		t.Errorf("%d messages ahead of what was confirmed", most)
+	}
+	l.run(2 * time.Second)
+	l.synced()
+	if s := l.nodes[0].State(l.now); s.Resent > 0 || s.Passes != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
 // A flood of SYNs does not delay what is established.
 func TestSYNsHaveAQuarter(t *testing.T) {
 	l := newLink(t)
@@ -358,14 +383,26 @@ func TestRefusedFlowsAreAskedForAgain(t *testing.T) {
 	}
 	l.tables[1].refuse = true
 	l.run(3 * time.Second)
-	if s := l.nodes[1].State(l.now); s.Refused != 100 || len(l.tables[1].flows) != 0 {
-		t.Errorf("%+v", s)
+	if a, b := l.nodes[0].State(l.now), l.nodes[1].State(l.now); b.Refused != 100 || len(l.tables[1].flows) != 0 || a.InSync || b.Complete {
+		t.Errorf("%+v, %+v", a, b)
 	}
 	l.tables[1].refuse, l.tables[1].generation = false, 2
 	l.run(500 * time.Millisecond)
 	l.synced()
 	if s := l.nodes[0].State(l.now); s.Passes != 2 {
 		t.Errorf("%d whole tables, want 2", s.Passes)
+	}
+	// What cannot be stored at all does not make it wait for ever.
+	l.tables[1] = newTable(false)
+	l.tables[1].refuse = true
+	l.restart(1)
+	l.run(9 * time.Second)
+	if l.nodes[0].State(l.now).InSync {
+		t.Error("in sync, and nothing was stored")
+	}
+	l.run(5 * time.Second)
+	if s := l.nodes[0].State(l.now); !s.InSync || s.Passes != 3 {
+		t.Errorf("%+v", s)
 	}
 }
 

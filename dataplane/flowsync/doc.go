@@ -21,7 +21,8 @@
 //     delays no established flow.
 //  4. A director that joins asks for the whole table, and so does one that has
 //     lost track, or has refused flows because it did not know their servers
-//     yet. InSync is said by the sender when the peer has confirmed all of it.
+//     yet. The sender is InSync when the peer has confirmed all of it; who could
+//     not store all does not confirm for ten seconds, then has to do without.
 //  5. What is lost on the way is found out and sent again as it is by then;
 //     what arrives is taken if it is newer than what is here.
 //  6. From a Systole peer nothing counts that is not signed with a key of ours
@@ -39,7 +40,8 @@
 //	24  floor: the sender knows the fate of all its messages up to this number
 //	32  upto: the sender has missed none of the echoed session's messages up to
 //	    this number but those listed at the end
-//	40  wants: numbers the whole table it asks for; 0: none (32 bits)
+//	40  wants: numbers the whole table it asks for; 0: it has not asked yet, or
+//	    could not store all that it got (32 bits)
 //	44  gives: the number of the receiver's last wish that is fulfilled
 //	48  missed messages: how far below upto a run begins, its length (16 bits each)
 //	    ... any number of runs ...
@@ -70,5 +72,7 @@
 // of its last Window messages which entries of the table were in it, and has
 // them sent again by the next sweep, with a new number, as they are then. So
 // nothing old is ever repeated, and a message need not be kept. A receiver that
-// has missed more than the sender remembers asks for the whole table.
+// has missed more than the sender remembers asks for the whole table; and a
+// sender does not run further ahead of what was confirmed than a quarter of
+// Window, however large the bandwidth is.
 package flowsync

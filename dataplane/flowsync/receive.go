@@ -27,6 +27,7 @@ type receiver struct {
 
 	refused   bool // flows were, under this generation:
 	refusedAt uint64
+	unmetTill time.Time // and of the table that was asked for
 
 	trailer trailer
 	msg     wire.Message
@@ -49,7 +50,21 @@ func (r *receiver) ask(now time.Time) {
 		r.wants = 1
 	}
 	r.asked, r.owed = now, true
+	r.refused, r.unmetTill = false, time.Time{}
 }
+
+// refuse notes that flows could not be stored under a generation. If they are
+// of the table that was asked for, the wish is not fulfilled for a while, in
+// which the servers they are of may become known.
+func (r *receiver) refuse(now time.Time, generation uint64) {
+	r.refused, r.refusedAt = true, generation
+	if r.given != r.wants {
+		r.unmetTill, r.owed = now.Add(patience), true
+	}
+}
+
+// unmet: not all of the table that was asked for could be stored.
+func (r *receiver) unmet(now time.Time) bool { return now.Before(r.unmetTill) }
 
 // mayAsk: the last wish is not too young.
 func (r *receiver) mayAsk(now time.Time) bool { return now.Sub(r.asked) >= askPeriod }

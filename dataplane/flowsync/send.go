@@ -28,14 +28,18 @@ type sender struct {
 	syns   int // of them for flows on probation
 
 	wishes uint32 // the peer's newest wish
+	unmet  bool   // it could not store all of it
 	gives  uint32 // its last one that is fulfilled
 	sweeps int    // ends of sweeps until all that was asked for has left
 	reach  uint64 // the peer has all that if it has all messages up to this one
 	whole  bool   // a sweep for a wish is under way
+	done   uint32 // the last one whose fulfilment the peer has confirmed
 	tell   bool   // the peer is to hear of gives at once
 
 	stranger uint64 // a session that does not know ours
 	greeted  time.Time
+
+	epoch int // how often it was begun anew
 
 	out     [][]byte
 	buffers [][]byte
@@ -46,14 +50,15 @@ type sender struct {
 func (s *sender) restart() {
 	s.floor, s.reach = s.number, s.number
 	s.flows = 0
-	s.wishes, s.gives, s.sweeps, s.whole = 0, 0, 0, false
+	s.epoch++
+	s.wishes, s.gives, s.done, s.sweeps, s.whole = 0, 0, 0, 0, false
 }
 
 // refill adds the bandwidth of the time that has passed.
 func (s *sender) refill(now time.Time, bandwidth int) {
 	d := min(max(now.Sub(s.filled), 0), time.Second/burst)
 	s.filled = now
-	n := int(int64(bandwidth) * int64(d) / int64(time.Second))
+	n := int(float64(bandwidth) * d.Seconds())
 	s.tokens = min(s.tokens+n, bandwidth/burst)
 	s.syns = min(s.syns+n/synShare, bandwidth/burst/synShare)
 }
@@ -118,11 +123,21 @@ func (s *sender) confirm(t *trailer, table Table) (again uint64) {
 		s.sweeps = max(s.sweeps, 2)
 	}
 	s.floor = t.upto
+	s.settle()
 	return again
+}
+
+// settle notes when the peer has all that it asked for. What is lost later, of
+// what is new, is no reason to take that back.
+func (s *sender) settle() {
+	if s.gives == s.wishes && s.sweeps == 0 && s.floor >= s.reach {
+		s.done = s.wishes
+	}
 }
 
 // wish takes the number of the peer's last wish.
 func (s *sender) wish(n uint32, table Table) {
+	s.unmet = n == 0
 	if n == 0 || n == s.wishes {
 		return
 	}
@@ -143,6 +158,7 @@ func (s *sender) ended() uint64 {
 	s.reach = s.number
 	s.tell = s.gives != s.wishes
 	s.gives = s.wishes
+	s.settle()
 	if !s.whole {
 		return 0
 	}
@@ -151,9 +167,7 @@ func (s *sender) ended() uint64 {
 }
 
 // synced: the peer has confirmed all that it asked for.
-func (s *sender) synced() bool {
-	return s.wishes != 0 && s.gives == s.wishes && s.sweeps == 0 && s.floor >= s.reach
-}
+func (s *sender) synced() bool { return s.wishes != 0 && s.done == s.wishes && !s.unmet }
 
 // waits: a message with flows is not confirmed.
 func (s *sender) waits() bool { return s.flows > s.floor }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -35,9 +36,12 @@ type Syncer struct {
 	Options
 	paths []*path
 
+	keys atomic.Pointer[Keys] // to be taken by the next step
+	lost atomic.Bool          // PeerLost was called
+
 	mu    sync.Mutex // core and table
-	told  State
-	fault string // of the table, the last one in the log
+	told  State      // of the goroutine of tick, as is
+	fault string     // of the table, the last one in the log
 }
 
 // NewSyncer returns a Syncer that does nothing before Run.
@@ -56,12 +60,18 @@ func (s *Syncer) State() State {
 	return s.Core.State(time.Now())
 }
 
-// SetKeys changes the keys.
+// SetKeys changes the keys, with the next step.
 func (s *Syncer) SetKeys(k Keys) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.Core.SetKeys(k)
+	if _, err := newSealer(k); err != nil {
+		return err
+	}
+	s.keys.Store(&k)
+	return nil
 }
+
+// PeerLost says that what the peer had may be gone: with the next step it is
+// not InSync before it has the whole table again. It does not wait.
+func (s *Syncer) PeerLost() { s.lost.Store(true) }
 
 // Run sends and receives until ctx ends. An interface that is not there is
 // waited for.
@@ -77,9 +87,7 @@ func (s *Syncer) Run(ctx context.Context) {
 // receive takes a datagram.
 func (s *Syncer) receive(data []byte) {
 	s.mu.Lock()
-	now := time.Now()
-	err := s.Core.Receive(now, data, s.Table)
-	s.report(now)
+	err := s.Core.Receive(time.Now(), data, s.Table)
 	s.mu.Unlock()
 	if err != nil {
 		s.Log.Debug("a message of flow synchronisation does not count", "error", err)
@@ -95,15 +103,21 @@ func (s *Syncer) tick(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			s.step()
+			s.report(s.step())
 		}
 	}
 }
 
-func (s *Syncer) step() {
+func (s *Syncer) step() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
+	if k := s.keys.Swap(nil); k != nil {
+		_ = s.Core.SetKeys(*k) // SetKeys has tried them
+	}
+	if s.lost.Swap(false) {
+		s.Core.PeerLost()
+	}
 	out, err := s.Core.Tick(now, s.Table)
 	if text := textOf(err); text != s.fault {
 		if s.fault = text; text != "" {
@@ -115,7 +129,7 @@ func (s *Syncer) step() {
 			p.send(msg)
 		}
 	}
-	s.report(now)
+	return s.Core.State(now)
 }
 
 func textOf(err error) string {
@@ -125,13 +139,12 @@ func textOf(err error) string {
 	return err.Error()
 }
 
-// report tells of a change.
-func (s *Syncer) report(now time.Time) {
+// report tells of a change, without a lock: who is told may ask for the State.
+func (s *Syncer) report(st State) {
 	if s.Changed == nil {
 		return
 	}
-	st := s.Core.State(now)
-	if st.Peer != s.told.Peer || st.InSync != s.told.InSync || st.Complete != s.told.Complete {
+	if st.Peer != s.told.Peer || st.InSync != s.told.InSync || st.Complete != s.told.Complete || st.epoch != s.told.epoch {
 		s.told = st
 		s.Changed(st)
 	}

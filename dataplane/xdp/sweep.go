@@ -41,7 +41,7 @@ type flowNames struct {
 	generation uint64
 	services   []dataplane.ServiceKey // by id; Protocol 0: not in the generation
 	active     []bool                 // by id: the service's address is active here
-	servers    []netip.Addr           // by id; not valid: the id is free
+	servers    []netip.Addr           // by id; not valid: not in the generation
 }
 
 // names reads them. p.mu is held.
@@ -69,7 +69,9 @@ func (p *Plane) names() flowNames {
 		n.active[id] = roles[addrWord(key.VIP)] == uint32(bpf.DirectorRoleROLE_ACTIVE)
 	}
 	for name, id := range p.ids.servers {
-		n.servers[id] = name.addr
+		if img.Servers[id].Service != 0 {
+			n.servers[id] = name.addr
+		}
 	}
 	return n
 }
@@ -181,7 +183,7 @@ func (s *Sweep) send(e *entry, shadow *uint64, val uint64, now uint32, place uin
 	}
 	f, service, ok := s.names.flow(e, val, now, &s.aging, s.p.unit())
 	if !ok {
-		return true // it is another flow's by now, or its generation is about to come
+		return true // another flow's by now, or its server has left and may come back
 	}
 	if !s.names.active[service] {
 		*shadow = val // its owner has it, and tells others

@@ -85,13 +85,14 @@ func TestPureCores(t *testing.T) {
 	all := packages(t)
 	edge := []string{"net", "os", "os/exec", "syscall", "log", "log/slog", "golang.org/x/sys/unix"}
 	for path, forbidden := range map[string][]string{
-		"systole/hb":                  edge,
-		"systole/hb/membership":       edge,
-		"systole/hb/hbtest":           {"net", "os/exec", "syscall", "log/slog"},
-		"systole/control/takeover":    {"net", "os", "os/exec", "syscall", "golang.org/x/sys/unix"},
-		"systole/dataplane/scheduler": edge,
-		"systole/dataplane/fallback":  {"net", "os", "os/exec", "syscall", "golang.org/x/sys/unix"},
-		"systole/dataplane":           {"os", "os/exec", "syscall", "log", "log/slog", "golang.org/x/sys/unix"},
+		"systole/hb":                      edge,
+		"systole/hb/membership":           edge,
+		"systole/hb/hbtest":               {"net", "os/exec", "syscall", "log/slog"},
+		"systole/control/takeover":        {"net", "os", "os/exec", "syscall", "golang.org/x/sys/unix"},
+		"systole/dataplane/scheduler":     edge,
+		"systole/dataplane/flowsync/wire": edge,
+		"systole/dataplane/fallback":      {"net", "os", "os/exec", "syscall", "golang.org/x/sys/unix"},
+		"systole/dataplane":               {"os", "os/exec", "syscall", "log", "log/slog", "golang.org/x/sys/unix"},
 		// LoadAuthkeys reads a file and checks its mode.
 		"systole/hb/wire": {"net", "os/exec", "log", "log/slog"},
 	} {
