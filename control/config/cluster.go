@@ -44,6 +44,7 @@ func (d *decoder) config(root ast.Node, node string) *Config {
 	cfg.Groups = d.groups(m, f)
 	cfg.Services = d.services(m, f)
 	cfg.DataPlane = d.dataPlane(m, len(cfg.Services) > 0)
+	cfg.Sync = d.sync(m, cfg.DataPlane, f)
 	cfg.Metrics = d.metrics(m.sub("metrics"))
 	cfg.Control = d.control(m.sub("control"))
 	m.done()

@@ -19,6 +19,7 @@ type Config struct {
 	// Services in the order of the file.
 	Services  []Service
 	DataPlane DataPlane // key: dataplane
+	Sync      *Sync     // nil: no flows are carried to the other director
 	Metrics   Metrics
 	Control   Control
 }

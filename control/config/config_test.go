@@ -428,7 +428,7 @@ func TestReferenceDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, key := range []string{"keepalive", "deadtime", "warntime", "initdead", "auto_failback", "partition", "authkeys", "state_dir", "realtime",
-		"port", "preferred", "protocol", "scheduler", "scheduler_flags", "one_packet", "lost", "forward", "tunnel_port", "quiescent", "rise", "fall", "method", "weight", "mode", "pin", "flows", "socket"} {
+		"port", "preferred", "protocol", "scheduler", "scheduler_flags", "one_packet", "lost", "forward", "tunnel_port", "quiescent", "rise", "fall", "method", "weight", "mode", "pin", "flows", "interfaces", "syncid", "group", "ttl", "bandwidth", "kernel", "socket"} {
 		value := ".*"
 		switch key { // other values stand there as well
 		case "protocol":

@@ -40,6 +40,7 @@ var fixed = []struct {
 	{"dataplane.pin", func(c *Config) any { return c.DataPlane.Pin }},
 	{"dataplane.flows", func(c *Config) any { return c.DataPlane.Flows }},
 	{"dataplane.evict", func(c *Config) any { return c.DataPlane.Evict }},
+	{"sync", func(c *Config) any { return c.Sync.String() }},
 	{"metrics.listen", func(c *Config) any { return c.Metrics.Listen }},
 	{"control.socket", func(c *Config) any { return c.Control.Socket }},
 }

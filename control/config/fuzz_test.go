@@ -166,6 +166,7 @@ func write(c *Config) string {
 	if c.DataPlane.Interface != "" {
 		s = strings.Replace(s, "dataplane: {", "dataplane: {interface: "+q(c.DataPlane.Interface)+", ", 1)
 	}
+	s += writeSync(c.Sync)
 	if c.Metrics.Listen != "" {
 		s += "metrics: {listen: " + q(c.Metrics.Listen) + "}\n"
 	}
@@ -335,6 +336,7 @@ func genConfig(t *rapid.T) *Config {
 		}
 		c.Services = append(c.Services, s)
 	}
+	c.Sync = genSync(t, cl.Nodes, iface, port)
 	return c
 }
 

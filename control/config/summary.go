@@ -92,6 +92,9 @@ func Summary(c *Config) string {
 		on = " on " + c.DataPlane.Interface
 	}
 	line("data plane: %s%s, %d flows, pinned in %s", c.DataPlane.Mode, on, c.DataPlane.Flows, c.DataPlane.Pin)
+	if c.Sync != nil {
+		line("flows are carried %s", c.Sync)
+	}
 	line("metrics: %s", cmp.Or(c.Metrics.Listen, "none"))
 	line("control: %s", c.Control.Socket)
 	return b.String()
@@ -288,6 +291,9 @@ func (c *Config) interfaces() []string {
 	}
 	if c.DataPlane.Interface != "" {
 		names = append(names, c.DataPlane.Interface)
+	}
+	if c.Sync != nil {
+		names = append(names, c.Sync.Interfaces...)
 	}
 	slices.Sort(names)
 	return slices.Compact(names)

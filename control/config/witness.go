@@ -61,7 +61,7 @@ func (c *Config) Own() *Config {
 		return c
 	}
 	own := *c
-	own.Groups, own.Services, own.DataPlane = nil, nil, DataPlane{}
+	own.Groups, own.Services, own.DataPlane, own.Sync = nil, nil, DataPlane{}, nil
 	own.Cluster.Addresses = nil
 	return &own
 }

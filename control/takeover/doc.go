@@ -36,7 +36,9 @@
 //  8. Of two directors that see different numbers of ping nodes the one that
 //     sees fewer gives its groups up (ipfail.go). Never do both; and groups
 //     that go to and fro do so ever more slowly.
-//  9. With Config.AtMostOne there are never two owners, see below.
+//  9. With Config.AwaitFlows an auto failback waits until the peer has the flow
+//     table. What an operator orders does not wait.
+//  10. With Config.AtMostOne there are never two owners, see below.
 //
 // # The message "systole"
 //

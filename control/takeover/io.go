@@ -36,6 +36,9 @@ type Config struct {
 	// its groups: long enough for it to have checked all real servers again.
 	// What it knew of them is as old as its absence. 0 means none.
 	FailbackDelay time.Duration
+	// AwaitFlows gives a Systole peer its groups back only when it has our flow
+	// table (Flows): connections would be cut otherwise.
+	AwaitFlows bool
 	// Keepalive is the period of the peer's beats. The news of its death is
 	// not believed for two of these after our own stall: a process that slept
 	// finds its timers run out before it finds the beats that wait in its
@@ -103,6 +106,10 @@ type (
 		Err error
 	}
 
+	// Flows says whether the peer has our flow table. It has not until it is
+	// said; when it dies or restarts it has not any more, until it is said again.
+	Flows struct{ There bool }
+
 	// Standby is the operator's order to hand the class over to the peer.
 	Standby struct{ Class Class }
 
@@ -131,6 +138,7 @@ func (Shutdown) isInput()    {}
 func (Tick) isInput()        {}
 func (Quorum) isInput()      {}
 func (Pings) isInput()       {}
+func (Flows) isInput()       {}
 
 // Output is something to do. The outputs of a Step are to be done in their
 // order: a lease before the message that promises it.

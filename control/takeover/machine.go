@@ -171,6 +171,8 @@ type Machine struct {
 	failback bool  // the hand-over is an auto failback
 
 	needsFailback bool
+	flowsThere    bool  // the peer has our flow table
+	flowsAwaited  bool  // it was said that a failback waits for that
 	fresh         bool  // the peer restarted; what it held is undecided
 	contested     Class // both own it and we stay
 	audited       string
@@ -234,6 +236,8 @@ func (m *Machine) Step(now time.Time, in Input) []Output {
 		m.quorumChanged(in)
 	case Pings:
 		m.pingsChanged(in)
+	case Flows:
+		m.flowsChanged(in)
 	case Tick:
 	}
 	m.fire()

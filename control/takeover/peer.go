@@ -72,6 +72,7 @@ func (m *Machine) peer(p Peer) {
 // then our reports do not call us stable, lest it takes what we take, too.
 func (m *Machine) newIncarnation() {
 	// Its death, though nobody had to declare it.
+	m.flowsLost()
 	m.needsFailback = m.needsFailback || m.peerSystole && m.state == stateStable
 	m.peerSystole, m.peerReported, m.gone = false, false, false
 	m.peerReports, m.asked, m.owed, m.taken = false, nil, nil, false
@@ -97,6 +98,7 @@ func (m *Machine) takeOrphans() {
 func (m *Machine) peerDead(why string) {
 	was := m.peerAlive
 	m.peerAlive = false
+	m.flowsLost()
 	switch {
 	case m.state == stateInit:
 		if m.lease != LeaseNone {

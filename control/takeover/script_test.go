@@ -121,7 +121,7 @@ func (p *player) command(w []string) {
 			peer := []string{"node2", "node1"}[i]
 			p.machines[n] = New(Config{Node: n, Peer: peer, AutoFailback: auto, Deadtime: 3 * time.Second,
 				Legacy: slices.Contains(w, "auto_failback=legacy"), Keys: []string{"vip-of-" + n}, PeerKeys: []string{"vip-of-" + peer},
-				AtMostOne: slices.Contains(w, "at-most-one")})
+				AtMostOne: slices.Contains(w, "at-most-one"), AwaitFlows: slices.Contains(w, "await-flows")})
 		}
 		p.nofence = slices.Contains(w, "nofence")
 		p.old = slices.Contains(w, "old")
@@ -171,6 +171,8 @@ func (p *player) command(w []string) {
 				p.t.Fatal(err)
 			}
 			p.step(n, Pings{count})
+		case "flows":
+			p.step(n, Flows{arg(2) == "there"})
 		case "joined":
 			p.step(n, Joined{})
 		case "peer":

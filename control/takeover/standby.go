@@ -264,7 +264,7 @@ func (m *Machine) standbyOverdue() {
 // tryFailback gives the peer its groups back after its death (section 9).
 func (m *Machine) tryFailback() {
 	if !m.cfg.AutoFailback || !m.needsFailback || m.running(timerFailback) || m.stopping || m.peerWorse || m.fenced ||
-		m.held&Foreign == None || len(m.ops) > 0 || m.ready() != nil {
+		m.held&Foreign == None || len(m.ops) > 0 || m.ready() != nil || m.awaitsFlows() {
 		return
 	}
 	m.needsFailback, m.failback = false, true
