@@ -52,7 +52,7 @@ type Checks interface {
 	Set(map[health.ID]health.Check)
 }
 
-// Options are a director's parts. All are required but Absent, Carriers,
+// Options are a director's parts. All are required but Absent, Carriers, Sync,
 // SaveNodes and ViewChanged; a witness has no Planes.
 type Options struct {
 	Config  *config.Config
@@ -70,6 +70,8 @@ type Options struct {
 	Neighbours Neighbours
 	Checks     Checks
 	Lease      *Lease
+	// Sync carries our flows to the peer; nil: nobody does.
+	Sync FlowSync
 	// SaveNodes keeps the list of nodes over a restart when it has changed at
 	// run time; nil: it is not kept.
 	SaveNodes func(nodes, deleted []string) error
@@ -86,22 +88,23 @@ type Director struct {
 	cfg     *config.Config
 	started time.Time
 
-	takeover *takeover.Machine
-	members  members
-	facts    Facts
-	why      Explanation
-	snapshot dataplane.Snapshot
-	planes   []PlaneState
-	carried  carried
-	health   map[dataplane.ServerKey]health.Result
-	conf     ConfigState
-	events   eventLog
-	failures linkFailures
-	handedBy time.Time // when the peer handed us groups in a planned way; zero: it did not
-	ends     bool      // the others know that our data plane ends with this process
-	dirty    bool      // facts changed since the last Apply
-	cleaned  time.Time // when housekeeping was last done
-	stopped  bool
+	takeover   *takeover.Machine
+	members    members
+	facts      Facts
+	why        Explanation
+	snapshot   dataplane.Snapshot
+	planes     []PlaneState
+	carried    carried
+	health     map[dataplane.ServerKey]health.Result
+	conf       ConfigState
+	events     eventLog
+	failures   linkFailures
+	handedBy   time.Time // when the peer handed us groups in a planned way; zero: it did not
+	ends       bool      // the others know that our data plane ends with this process
+	dirty      bool      // facts changed since the last Apply
+	flowsThere bool      // the peer has our flow table
+	cleaned    time.Time // when housekeeping was last done
+	stopped    bool
 
 	inputs chan func()    // everything that is not a heartbeat event
 	saves  chan nodeLists // see keepNodes
@@ -134,7 +137,9 @@ func New(o Options) *Director {
 	for _, p := range o.Planes {
 		d.planes = append(d.planes, PlaneState{Info: p.Info()})
 	}
-	d.takeover = takeover.New(takeoverConfig(d.cfg)) // a witness's is never stepped
+	t := takeoverConfig(d.cfg)
+	t.AwaitFlows = o.Sync != nil
+	d.takeover = takeover.New(t) // a witness's is never stepped
 	return d
 }
 

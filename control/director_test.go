@@ -53,6 +53,7 @@ type world struct {
 	save    func(nodes, deleted []string) error
 	view    func(membership.View)
 	targets map[health.ID]health.Check
+	flows   FlowSync
 	cfg     *config.Config
 	next    *config.Config
 	loadErr error
@@ -200,7 +201,7 @@ func startDirector(t *testing.T, prepare ...func(*world)) (*world, *Director, co
 		Keys:   func() (wire.Keys, error) { return w.keys, w.readErr },
 		Planes: planes, Carriers: carriers, Absent: []PlaneState{{Info: dataplane.Info{Name: "ipvs", Reason: "this kernel has no IPVS"}, Absent: true}},
 		Cluster: fakeCluster{w}, Addresses: w, Neighbours: fakeNeighbours{}, Checks: fakeChecks{w},
-		Lease: NewLease(testDeadtime, w.Renew), Log: slog.New(slog.DiscardHandler), Now: time.Now, SaveNodes: w.save, ViewChanged: w.view,
+		Lease: NewLease(testDeadtime, w.Renew), Log: slog.New(slog.DiscardHandler), Now: time.Now, SaveNodes: w.save, ViewChanged: w.view, Sync: w.flows,
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {

@@ -81,6 +81,9 @@ func (d *Director) nodeChanged(e hb.NodeChanged) {
 		d.handedBy = time.Time{}
 		d.secondChance()
 	}
+	if d.Sync != nil && (e.To == hb.Dead || e.Restarted) {
+		d.Sync.PeerLost()
+	}
 	p := takeover.Peer{Alive: e.To != hb.Dead, Returned: e.Returned, Restarted: e.Restarted, Joining: e.To == hb.Up, Systole: e.Systole, Ended: e.Ended, Why: e.Why}
 	if v, ok := d.Cluster.View().Peer(e.Node); ok {
 		p.Deadtime = v.Deadtime

@@ -50,6 +50,11 @@ func (d *Director) adopt(next *config.Config, keys wire.Keys) error {
 	if err := d.Cluster.SetKeys(keys); err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", next.Cluster.Authkeys, err), d.declare(d.cfg))
 	}
+	if d.Sync != nil {
+		if err := d.Sync.SetKeys(keys); err != nil {
+			return fmt.Errorf("%s: %w", next.Cluster.Authkeys, err)
+		}
+	}
 	old := d.cfg
 	d.cfg = next
 	// Addresses that left go; those that came to a group we own are added.

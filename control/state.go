@@ -5,6 +5,7 @@ import (
 
 	"systole/control/vip"
 	"systole/dataplane"
+	"systole/dataplane/flowsync"
 )
 
 // State is all there is to know about a director at one moment. The JSON form
@@ -42,6 +43,8 @@ type State struct {
 	Flows   int64             `json:"flows"` // -1: not known
 
 	FlowTableSize int `json:"flow_table_size"` // entries
+
+	Sync *flowsync.State `json:"sync,omitempty"` // nil: no flows are carried to the other director
 
 	Events []EventState `json:"events"` // the latest, oldest first
 }

@@ -32,6 +32,7 @@ func (d *Director) Status(ctx context.Context) (*State, error) {
 			v.Present = there
 		}
 	}
+	d.countFlows(s)
 	if len(d.Planes) > 0 {
 		if st, err := d.Planes[0].Stats(); err != nil {
 			s.Problems = append(s.Problems, fmt.Sprintf("%s: counters: %v", d.Planes[0].Info().Name, err))

@@ -17,6 +17,8 @@ import (
 // planes are the data planes of this machine, as one; nil: none, as on a witness.
 type planes struct {
 	both *fallback.Plane
+	// table has the flows that are carried to the other director; nil: none.
+	table *xdp.Plane
 }
 
 // notWanted is why there is no XDP if the operator wants none.
@@ -72,7 +74,8 @@ func openPlanes(cfg *config.Config, log *slog.Logger) (planes, error) {
 			log.Info("data plane", "plane", i.Name, "mode", i.Mode, "interface", i.Interface, "why", i.Reason, "lease", i.Lease)
 		}
 	}
-	p := planes{fallback.New(c)}
+	p := planes{both: fallback.New(c)}
+	p.table, _ = c.XDP.Plane.(*xdp.Plane)
 	if err := p.both.Declare(control.Services(cfg)); err != nil {
 		return planes{}, errors.Join(fmt.Errorf("%s: %w", cfg.File, err), p.close())
 	}

@@ -22,6 +22,7 @@ import (
 	"systole/control/health"
 	"systole/control/neighbour"
 	"systole/control/vip"
+	"systole/dataplane/flowsync"
 	"systole/hb"
 	"systole/hb/driver"
 	"systole/hb/identity"
@@ -71,6 +72,7 @@ type daemon struct {
 	checks    *health.Monitor
 	followed  *neighbour.Watcher
 	director  *control.Director
+	flows     *flowsync.Syncer // nil: none are carried
 }
 
 // run starts everything in the order that never leaves a half-made director
@@ -196,7 +198,10 @@ func (d *daemon) makeHeartbeat() error {
 		Precise: true,
 		Core:    core, Media: ms, Hosts: hosts, BeforeBeat: d.lease.BeforeBeat, Load: driver.LoadAverage,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return d.makeSync(keys)
 }
 
 // nonce is this start's, for keys of method sha256.
@@ -210,12 +215,16 @@ func (d *daemon) makeDirector() {
 	// tells them what to watch: it is made last and they are told by closure.
 	d.checks = health.New(d.log, func(r health.Result) { d.director.HealthChanged(r) })
 	d.followed = neighbour.New(d.log, func(u neighbour.Update) { d.director.NeighbourChanged(u) })
+	var carried control.FlowSync
+	if d.flows != nil {
+		carried = flowSync{d.flows}
+	}
 	d.director = control.New(control.Options{
 		Config: d.cfg, Load: d.load, Version: version,
 		Keys:   func() (wire.Keys, error) { return wire.LoadAuthkeys(d.cfg.Cluster.Authkeys) },
 		Planes: d.planes.list(), Carriers: d.planes.carriers(),
 		Cluster: tapped{d.heartbeat, d.programs}, Addresses: d.addresses, Neighbours: d.followed, Checks: d.checks,
-		Lease: d.lease, SaveNodes: d.saveNodes, ViewChanged: d.tellView, Log: d.log, Now: time.Now,
+		Lease: d.lease, Sync: carried, SaveNodes: d.saveNodes, ViewChanged: d.tellView, Log: d.log, Now: time.Now,
 	})
 }
 
@@ -235,6 +244,7 @@ func (d *daemon) serve(ctx context.Context, socket listener) error {
 	g.Go(func() error { d.programs.Run(tasks); return nil })
 	g.Go(func() error { d.checks.Run(tasks); return nil })
 	g.Go(func() error { return d.followed.Run(tasks) })
+	g.Go(func() error { d.carryFlows(tasks); return nil })
 	g.Go(func() error { return d.signals(tasks) })
 	g.Go(func() error { return tellSystemd(tasks, d.director.Status, d.log) })
 	g.Go(func() error {

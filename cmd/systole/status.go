@@ -91,6 +91,7 @@ func writeStatus(w io.Writer, s *control.State) error {
 	}
 	fmt.Fprintln(t)
 	tablePlanes(t, s.Planes)
+	writeSync(t, s.Sync)
 	fmt.Fprintln(t, "\nSERVICE\tSTATE\tWEIGHT\tSCHEDULED\tACTIVE\tINACTIVE\tPACKETS\tWHY")
 	for _, svc := range s.Services {
 		fmt.Fprintf(t, "%s %s\t%s\t\t%d\t\t\t%d\t%s\n", svc.Service, svc.Scheduler, svc.State, svc.Counters.Connections, svc.Counters.Packets, carrier(svc))

@@ -103,6 +103,7 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	r.cluster(s)
 	r.services(s)
 	r.planes(s)
+	r.sync(s)
 }
 
 // renderer turns parts of a State into metrics.
