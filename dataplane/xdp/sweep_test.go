@@ -396,10 +396,11 @@ func fillFlows(t testing.TB, p *Plane, n int) {
 	t.Helper()
 	var flows []dataplane.Flow
 	stored := 0
+	servers := [2]netip.Addr{serverAddr(1), serverAddr(2)}
 	for i := range n {
 		flows = append(flows, dataplane.Flow{
 			Client:  netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), uint16(1024+i%60000)),
-			Service: web, Server: serverAddr(1 + i%2), State: dataplane.FlowEstablished,
+			Service: web, Server: servers[i%2], State: dataplane.FlowEstablished,
 		})
 		if len(flows) == 4096 || i == n-1 {
 			k, err := p.Insert(flows)
