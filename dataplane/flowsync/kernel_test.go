@@ -85,7 +85,7 @@ func beside(t *testing.T) *net.UDPConn {
 	t.Cleanup(func() { conn.Close() })
 	must(netns.Set(theirs))
 
-	plane, err := ipvs.Open(ipvs.Config{})
+	plane, err := ipvs.Open(ipvs.Config{Log: slog.New(slog.DiscardHandler)})
 	if errors.Is(err, dataplane.ErrUnavailable) {
 		skip("needs IPVS:", err)
 	}
@@ -165,7 +165,7 @@ func TestToAKernelsBackupDaemon(t *testing.T) {
 		case 2:
 			f.State = dataplane.FlowSyn
 		case 3:
-			f.Service, f.State = kernelDNS, dataplane.FlowUDP
+			f.Service, f.Port, f.State = kernelDNS, kernelDNS.Port, dataplane.FlowUDP
 		}
 		tab.put(f)
 		want[conn(f)] = true

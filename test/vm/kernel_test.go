@@ -35,3 +35,10 @@ func TestIPVS(t *testing.T) {
 	t.Parallel()
 	boot(t, Machine{Programs: []Program{compile(t, "systole/dataplane/ipvs")}})
 }
+
+// TestFlowSyncWithTheKernel carries flows to a kernel's backup daemon, and those
+// of its master daemon here.
+func TestFlowSyncWithTheKernel(t *testing.T) {
+	t.Parallel()
+	boot(t, Machine{Programs: []Program{compile(t, "systole/dataplane/flowsync").with("-test.run", "AKernels", "-test.v")}})
+}
