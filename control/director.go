@@ -230,13 +230,15 @@ func (d *Director) HealthChanged(r health.Result) {
 func (d *Director) NeighbourChanged(u neighbour.Update) {
 	d.send(func() {
 		old, known := d.facts.Neighbours[u.Addr]
-		d.facts.Neighbours[u.Addr] = Neighbour{MAC: u.MAC, Why: u.Why}
-		if known && old.MAC.String() == u.MAC.String() {
+		d.facts.Neighbours[u.Addr] = Neighbour{MAC: u.MAC, Via: u.Via, Why: u.Why}
+		if known && old.MAC.String() == u.MAC.String() && old.Via == u.Via {
 			return
 		}
 		d.dirty = true
 		if u.MAC == nil {
 			d.event("dataplane", slog.LevelWarn, "%s: MAC address unknown: %s", u.Addr, u.Why)
+		} else if u.Via.IsValid() {
+			d.event("dataplane", slog.LevelInfo, "%s is behind the router %s at %s", u.Addr, u.Via, u.MAC)
 		} else {
 			d.event("dataplane", slog.LevelInfo, "%s is at %s", u.Addr, u.MAC)
 		}

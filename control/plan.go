@@ -30,7 +30,8 @@ type Facts struct {
 
 // Neighbour is what is known about a machine on the LAN.
 type Neighbour struct {
-	MAC net.HardwareAddr // nil: unknown
+	MAC net.HardwareAddr // its own, or that of the router Via; nil: unknown
+	Via netip.Addr       // not valid: it is on the LAN
 	Why string           // why it is unknown
 }
 
@@ -59,7 +60,7 @@ func Plan(cfg *config.Config, f Facts) (dataplane.Snapshot, Explanation) {
 		snap.Services = append(snap.Services, planService(&cfg.Services[i], f, why))
 	}
 	for _, p := range f.Peers {
-		if n := f.Neighbours[p]; n.MAC != nil {
+		if n := f.Neighbours[p]; n.MAC != nil && !n.Via.IsValid() {
 			snap.Peers = append(snap.Peers, n.MAC)
 		}
 	}
@@ -89,9 +90,7 @@ func planService(s *config.Service, f Facts, why Explanation) dataplane.Service 
 	p := Placement{Fallback: true, Reason: "fallback: not needed"}
 	if !serving {
 		p = Placement{Fallback: true, InTable: true, Effective: max(1, s.Fallback.Weight)}
-		if n := f.Neighbours[s.Fallback.Addr]; n.MAC == nil && needsMAC(s.Fallback) {
-			p.Reason = unknownMAC(n)
-		}
+		p.Reason = unreachable(s.Fallback, f)
 		out.Servers = slices.DeleteFunc(out.Servers, func(r dataplane.RealServer) bool { return r.Addr == s.Fallback.Addr })
 		out.Servers = append(out.Servers, realServer(s.Fallback, p.Effective, f))
 	}
@@ -148,26 +147,37 @@ func place(id dataplane.ServerKey, srv *config.Server, quiescent bool, f Facts) 
 	case srv.Weight == 0:
 		return Placement{InTable: true, Reason: "weight 0 in the config"}
 	}
-	p := Placement{InTable: true, Effective: srv.Weight}
-	if n := f.Neighbours[id.Server]; n.MAC == nil && needsMAC(srv) {
-		p.Reason = unknownMAC(n)
-	}
-	return p
+	return Placement{InTable: true, Effective: srv.Weight, Reason: unreachable(srv, f)}
 }
 
-func unknownMAC(n Neighbour) string {
-	if n.Why == "" {
+// unreachable is why no frame can be sent to a server, "" if one can. Only the
+// kernel's IPVS does masq, and it finds its way by itself.
+func unreachable(s *config.Server, f Facts) string {
+	switch n := f.Neighbours[s.Addr]; {
+	case forwards[s.Forward] == dataplane.Masq:
+	case n.MAC == nil && n.Why == "":
 		return "MAC address not known yet"
+	case n.MAC == nil:
+		return fmt.Sprintf("MAC address unknown: %s", n.Why)
+	case !direct(s, n):
+		return fmt.Sprintf("not on a connected network: gate (DR) needs the real server on the director's LAN, not behind %s; write forward: ipip or gue", n.Via)
 	}
-	return fmt.Sprintf("MAC address unknown: %s", n.Why)
+	return ""
 }
 
-// needsMAC: only the kernel's IPVS does masq, and it finds its way by itself.
-func needsMAC(s *config.Server) bool { return s.Forward != dataplane.Masq.String() }
+// direct: a frame to the router for a server that has the VIP itself would come
+// back to us, or go to another director.
+func direct(s *config.Server, n Neighbour) bool {
+	return forwards[s.Forward] != dataplane.Gate || !n.Via.IsValid()
+}
 
 func realServer(s *config.Server, weight uint32, f Facts) dataplane.RealServer {
+	n := f.Neighbours[s.Addr]
+	if !direct(s, n) {
+		n.MAC = nil
+	}
 	return dataplane.RealServer{
-		Addr: s.Addr, Weight: weight, MAC: f.Neighbours[s.Addr].MAC,
+		Addr: s.Addr, Weight: weight, MAC: n.MAC,
 		Forward: forwards[s.Forward], Port: s.Port, TunnelPort: s.TunnelPort, Upper: s.Upper, Lower: s.Lower,
 	}
 }

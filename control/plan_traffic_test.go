@@ -2,6 +2,7 @@ package control
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -95,6 +96,17 @@ dataplane: {interface: eth0}
 	// Nobody asks for the MAC address of a server that masq leads to.
 	if p := why[dataplane.ServerKey{Service: want[2].ServiceKey, Server: nat}]; p.Reason != "" || !p.InTable {
 		t.Errorf("%+v", p)
+	}
+	// A tunnel leads by a router, gate does not.
+	router := netip.MustParseAddr("192.168.145.1")
+	f.Neighbours = map[netip.Addr]Neighbour{web: {MAC: mac1, Via: router}, dns: {MAC: mac2, Via: router}}
+	snap, why = Plan(cfg, f)
+	if r := snap.Services[0].Servers[0]; r.MAC == nil {
+		t.Errorf("gue by a router: %+v", r)
+	}
+	id := dataplane.ServerKey{Service: want[1].ServiceKey, Server: dns}
+	if r := snap.Services[1].Servers[0]; r.MAC != nil || !strings.Contains(why[id].Reason, "not behind 192.168.145.1") {
+		t.Errorf("gate by a router: %+v, %+v", r, why[id])
 	}
 	f.Neighbours = nil
 	if _, why = Plan(cfg, f); why[dataplane.ServerKey{Service: want[1].ServiceKey, Server: dns}].Reason == "" {

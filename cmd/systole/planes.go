@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"systole/control"
@@ -38,7 +39,7 @@ func openPlanes(cfg *config.Config, log *slog.Logger) (planes, error) {
 	var reasons []error
 	missing := func(m *fallback.Member, err error) {
 		log.Warn("data plane not available", "plane", m.Name, "why", err)
-		m.Why = err.Error()
+		m.Why = strings.TrimPrefix(err.Error(), dataplane.ErrUnavailable.Error()+": ")
 		reasons = append(reasons, fmt.Errorf("%s: %w", m.Name, err))
 	}
 	dp := cfg.DataPlane

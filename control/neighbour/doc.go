@@ -1,7 +1,7 @@
 // Package neighbour learns and follows the MAC addresses of the machines on
 // the LAN that the director needs: real servers, and the other directors.
 //
-// The kernel does the ARP. A Watcher asks it to resolve an address, as
+// The kernel does the ARP, or with IPv6 the neighbour discovery. A Watcher asks it to resolve an address, as
 // "ip neigh replace ... use" does, and listens to what it finds out; it leaves
 // nothing in the neighbour table that ordinary traffic would not. It sends
 // requests of its own only where the kernel, which repeats a request once a
@@ -16,7 +16,9 @@
 //     once more first, and only silence makes it unknown.
 //  3. Unknown comes with a reason an operator can act on, and is asked again
 //     every second; known is confirmed every 30 s.
-//  4. Only the interface counts by which the address is reached directly.
+//  4. Only the interface counts by which the address is reached. Of an address
+//     behind a router the MAC address is the router's, and Update names it: a
+//     tunnel leads there, gate (DR) does not.
 //  5. In the first 5 s after an address became unknown or in doubt, or after
 //     its interface came up, it is asked for every 50 ms: when the path opens
 //     it is known that soon. More than a dozen such addresses share about 250
@@ -24,9 +26,10 @@
 //     known address costs no request of ours, nor does an interface without a
 //     carrier.
 //  6. Our requests bear the interface's own address on the subnet, never a
-//     virtual one: who hears them may note the sender.
+//     virtual one: who hears them may note the sender. With IPv6 that is its
+//     link-local address, which a virtual address never is.
 //
 // A Watcher works in the network namespace of the process and needs
 // CAP_NET_ADMIN, and CAP_NET_RAW for promise 5: without it that is logged, and
-// the kernel asks alone. IPv6 addresses are reported as unknown, not supported.
+// the kernel asks alone.
 package neighbour

@@ -11,13 +11,10 @@ import (
 
 // lookup asks the routing table how addr is reached.
 func lookup(h *netlink.Handle, addr netip.Addr) path {
-	if !addr.Is4() {
-		return path{why: "IPv6 neighbours are not supported: use an IPv4 address"}
-	}
 	routes, err := h.RouteGet(addr.AsSlice())
 	switch {
 	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH), err == nil && len(routes) == 0:
-		return path{why: "no route to it: gate (DR) needs the real server on the director's LAN"}
+		return path{why: "no route to it: gate (DR) needs the real server on the director's LAN, other methods a router to it"}
 	case err != nil:
 		return path{why: fmt.Sprintf("no route to it: %v", err)}
 	}
@@ -27,18 +24,26 @@ func lookup(h *netlink.Handle, addr netip.Addr) path {
 		return path{why: "is this host"}
 	case r.Type != unix.RTN_UNICAST:
 		return path{why: "is not the address of a host"}
-	case len(r.Gw) > 0 || r.Via != nil:
-		via := r.Gw.String()
-		if r.Via != nil {
-			via = r.Via.String()
-		}
-		return path{why: "not on a connected network: gate (DR) needs the real server on the director's LAN, not behind " + via}
+	case r.Via != nil:
+		return path{why: fmt.Sprintf("the router to it is of another address family (%v), which the data planes do not know", r.Via)}
+	}
+	p := path{ifindex: r.LinkIndex}
+	if gw, ok := netip.AddrFromSlice(r.Gw); ok {
+		p.via = gw.Unmap()
 	}
 	l, err := h.LinkByIndex(r.LinkIndex)
 	if err != nil {
 		return path{why: fmt.Sprintf("interface %d: %v", r.LinkIndex, err)}
 	}
-	return path{ifindex: r.LinkIndex, iface: l.Attrs().Name}
+	p.iface = l.Attrs().Name
+	return p
+}
+
+func familyOf(addr netip.Addr) int {
+	if addr.Is6() {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
 }
 
 // use has the kernel resolve addr if it needs to, as if a packet were about to
@@ -47,17 +52,17 @@ func lookup(h *netlink.Handle, addr netip.Addr) path {
 func use(h *netlink.Handle, addr netip.Addr, ifindex int) error {
 	return h.NeighSet(&netlink.Neigh{
 		LinkIndex: ifindex,
-		Family:    unix.AF_INET,
+		Family:    familyOf(addr),
 		State:     netlink.NUD_NONE,
 		Flags:     netlink.NTF_USE,
 		IP:        addr.AsSlice(),
 	})
 }
 
-// eventOf reads a message; false if it is not about an IPv4 neighbour.
+// eventOf reads a message; false if it is not about an IP neighbour.
 func eventOf(u netlink.NeighUpdate) (event, bool) {
 	addr, ok := netip.AddrFromSlice(u.IP)
-	if !ok || u.Family != unix.AF_INET {
+	if !ok || u.Family != unix.AF_INET && u.Family != unix.AF_INET6 {
 		return event{}, false
 	}
 	ev := event{place: place{u.LinkIndex, addr.Unmap()}}

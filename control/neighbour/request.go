@@ -24,7 +24,7 @@ var (
 	errNoARP    = errors.New("the interface has no ARP")
 )
 
-// requester sends ARP requests by raw sockets, one per interface, opened with
+// requester sends ARP requests and neighbour solicitations by raw sockets, one per interface, opened with
 // the first and kept. It does not listen: the answers are the kernel's.
 type requester struct {
 	h          *netlink.Handle
@@ -48,7 +48,7 @@ func (r *requester) request(addr netip.Addr, p path) {
 		// The carrier is lost and the message about it under way.
 	case !r.complained[p.ifindex]:
 		r.complained[p.ifindex] = true
-		r.log.Warn("cannot ask by ARP myself: after a link-up it may take the kernel a second longer to find a neighbour",
+		r.log.Warn("cannot ask myself, by ARP or a neighbour solicitation: after a link-up it may take the kernel a second longer to find a neighbour",
 			"address", addr, "interface", p.iface, "error", err)
 	}
 }
@@ -61,15 +61,22 @@ func (r *requester) try(addr netip.Addr, ifindex int) error {
 	if l.Attrs().RawFlags&unix.IFF_NOARP != 0 {
 		return errNoARP
 	}
-	own, err := r.h.AddrList(l, netlink.FAMILY_V4)
+	own, err := r.h.AddrList(l, familyOf(addr))
 	if err != nil {
 		return fmt.Errorf("listing the addresses of %s: %w", l.Attrs().Name, err)
 	}
 	from, ok := sender(own, addr)
+	if addr.Is6() {
+		from, ok = sender6(own)
+	}
 	if !ok {
 		return errNoSender
 	}
-	frame, err := request(l.Attrs().HardwareAddr, from, addr)
+	ask := request
+	if addr.Is6() {
+		ask = solicitation
+	}
+	frame, err := ask(l.Attrs().HardwareAddr, from, addr)
 	if err != nil {
 		return err
 	}
@@ -94,7 +101,7 @@ func send(c *packet.Conn, frame []byte) error {
 	if err := c.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
 		return err
 	}
-	_, err := c.WriteTo(frame, &packet.Addr{HardwareAddr: ethernet.Broadcast})
+	_, err := c.WriteTo(frame, &packet.Addr{HardwareAddr: net.HardwareAddr(frame[:6])})
 	return err
 }
 

@@ -2,6 +2,7 @@ package neighbour
 
 import (
 	"bytes"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -29,7 +30,8 @@ const (
 // Update says what is known about an address now.
 type Update struct {
 	Addr netip.Addr
-	MAC  net.HardwareAddr // nil: unknown
+	MAC  net.HardwareAddr // its own, or that of the router Via; nil: unknown
+	Via  netip.Addr       // the router to it; not valid: it is on a LAN of ours
 	Why  string           // why it is unknown
 }
 
@@ -56,12 +58,25 @@ type event struct {
 	mac  net.HardwareAddr // with resolved
 }
 
-// path is how an address is reached: directly on an interface, or why not.
+// path is how an address is reached: on an interface, directly or by a router,
+// or why not.
 type path struct {
 	ifindex int
 	iface   string
-	why     string // not empty: it is no neighbour
+	via     netip.Addr // the router; not valid: none
+	why     string     // not empty: it cannot be reached
 }
+
+// hop is the neighbour to ask for on the way to addr.
+func (p path) hop(addr netip.Addr) netip.Addr {
+	if p.via.IsValid() {
+		return p.via
+	}
+	return addr
+}
+
+// place is where the kernel has the entry of the neighbour on the way to addr.
+func (p path) place(addr netip.Addr) place { return place{p.ifindex, p.hop(addr)} }
 
 // table is what is known about the addresses wanted. It is pure: what to ask
 // next is its output, what the kernel says its input, time an argument.
@@ -70,8 +85,9 @@ type table struct {
 	// seen mirrors the entries with a MAC address in the kernel's table:
 	// asking for one of those brings no message.
 	seen    map[place]net.HardwareAddr
-	up      map[int]bool // interfaces by index: up and with a carrier
-	hurried int          // addresses in a hurry when due was last called
+	routed  map[netip.Addr]bool // addresses wanted that are behind a router
+	up      map[int]bool        // interfaces by index: up and with a carrier
+	hurried int                 // addresses in a hurry when due was last called
 	refresh time.Duration
 	rush    time.Duration
 }
@@ -79,6 +95,7 @@ type table struct {
 type entry struct {
 	path  path
 	mac   net.HardwareAddr // nil: unknown
+	via   netip.Addr       // whose mac is, as in Update
 	why   string           // last reason reported
 	doubt time.Time        // since when the kernel no longer confirms mac; zero: it does
 	askAt time.Time
@@ -92,6 +109,7 @@ func newTable() *table {
 	return &table{
 		entries: make(map[netip.Addr]*entry),
 		seen:    make(map[place]net.HardwareAddr),
+		routed:  make(map[netip.Addr]bool),
 		up:      make(map[int]bool),
 		refresh: refresh,
 		rush:    rush,
@@ -111,6 +129,11 @@ func (t *table) set(addrs []netip.Addr, now time.Time) {
 		}
 	}
 	t.entries = want
+	for a := range t.routed {
+		if want[a] == nil {
+			delete(t.routed, a)
+		}
+	}
 }
 
 // due are the addresses to ask the kernel for now. Its count of those in a
@@ -146,7 +169,7 @@ func (t *table) next() time.Time {
 // however often it is asked to resolve.
 func (t *table) insist(addr netip.Addr, p path, now time.Time) bool {
 	e := t.entries[addr]
-	if _, known := t.seen[place{p.ifindex, addr}]; known || e == nil || p.why != "" || t.down(p.ifindex) {
+	if _, known := t.seen[p.place(addr)]; known || e == nil || p.why != "" || t.down(p.ifindex) {
 		return false
 	}
 	return !now.Before(e.begin) && now.Before(e.end)
@@ -159,7 +182,12 @@ func (t *table) asked(addr netip.Addr, p path, now time.Time) []Update {
 	if e == nil {
 		return nil
 	}
-	moved := e.path.ifindex != p.ifindex
+	moved := e.path.ifindex != p.ifindex || e.path.via != p.via
+	if p.via.IsValid() {
+		t.routed[addr] = true
+	} else {
+		delete(t.routed, addr)
+	}
 	if p.why == "" && (moved || e.path.why != "") {
 		t.hurry(e, now)
 	}
@@ -171,7 +199,7 @@ func (t *table) asked(addr netip.Addr, p path, now time.Time) []Update {
 	if p.why != "" {
 		return e.lose(addr, p.why)
 	}
-	if mac, ok := t.seen[place{p.ifindex, addr}]; ok {
+	if mac, ok := t.seen[p.place(addr)]; ok {
 		return t.learn(addr, e, mac, now)
 	}
 	switch {
@@ -194,14 +222,25 @@ func (t *table) hear(ev event, now time.Time) []Update {
 	} else {
 		delete(t.seen, ev.place)
 	}
-	e := t.entries[ev.addr]
-	if e == nil || e.path.ifindex != ev.ifindex || e.path.why != "" {
+	out := t.hearOf(ev.addr, ev, now)
+	for _, a := range slices.SortedFunc(maps.Keys(t.routed), netip.Addr.Compare) {
+		if a != ev.addr {
+			out = append(out, t.hearOf(a, ev, now)...)
+		}
+	}
+	return out
+}
+
+// hearOf takes a message for one address, if it is about the way to it.
+func (t *table) hearOf(addr netip.Addr, ev event, now time.Time) []Update {
+	e := t.entries[addr]
+	if e == nil || e.path.place(addr) != ev.place || e.path.why != "" {
 		return nil
 	}
 	sure := e.sure()
 	switch ev.fate {
 	case resolved:
-		return t.learn(ev.addr, e, ev.mac, now)
+		return t.learn(addr, e, ev.mac, now)
 	case resolving:
 		if sure {
 			t.suspect(e, now)
@@ -219,7 +258,7 @@ func (t *table) hear(ev event, now time.Time) []Update {
 			t.suspect(e, now)
 			return nil
 		}
-		return e.lose(ev.addr, silence(e.path))
+		return e.lose(addr, silence(e.path))
 	}
 	return nil
 }
@@ -298,11 +337,11 @@ func (t *table) learn(addr netip.Addr, e *entry, mac net.HardwareAddr, now time.
 	}
 	e.doubt = time.Time{}
 	e.askAt = now.Add(t.refresh)
-	if bytes.Equal(e.mac, mac) {
+	if bytes.Equal(e.mac, mac) && e.via == e.path.via {
 		return nil
 	}
-	e.mac, e.why = bytes.Clone(mac), ""
-	return []Update{{Addr: addr, MAC: bytes.Clone(mac)}}
+	e.mac, e.via, e.why = bytes.Clone(mac), e.path.via, ""
+	return []Update{{Addr: addr, MAC: bytes.Clone(mac), Via: e.via}}
 }
 
 func (e *entry) lose(addr netip.Addr, why string) []Update {
@@ -310,8 +349,13 @@ func (e *entry) lose(addr netip.Addr, why string) []Update {
 	if e.mac == nil && e.why == why {
 		return nil
 	}
-	e.mac, e.why = nil, why
+	e.mac, e.via, e.why = nil, netip.Addr{}, why
 	return []Update{{Addr: addr, Why: why}}
 }
 
-func silence(p path) string { return "no answer to ARP on " + p.iface }
+func silence(p path) string {
+	if p.via.IsValid() {
+		return "no answer of the router " + p.via.String() + " on " + p.iface
+	}
+	return "no answer to ARP on " + p.iface
+}

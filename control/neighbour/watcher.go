@@ -156,12 +156,12 @@ func (w *Watcher) ask(h *netlink.Handle, arp *requester, t *table) {
 	for _, a := range t.due(now) {
 		p := lookup(h, a)
 		if p.why == "" {
-			if err := use(h, a, p.ifindex); err != nil {
+			if err := use(h, p.hop(a), p.ifindex); err != nil {
 				p.why = fmt.Sprintf("the kernel does not resolve it on %s: %v", p.iface, err)
 			}
 		}
 		if t.insist(a, p, now) {
-			arp.request(a, p)
+			arp.request(p.hop(a), p)
 		}
 		w.tell(t.asked(a, p, now))
 	}

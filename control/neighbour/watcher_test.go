@@ -119,12 +119,12 @@ func TestReasons(t *testing.T) {
 	said := watch(t, w, "10.9.8.7")
 	expect(t, said, "10.9.8.7", nil, "no route")
 	must(t, netlink.RouteAdd(&netlink.Route{Gw: net.IPv4(192, 168, 145, 1)}))
-	expect(t, said, "10.9.8.7", nil, "not on a connected network: gate (DR) needs the real server on the director's LAN, not behind 192.168.145.1")
+	expect(t, said, "10.9.8.7", nil, "no answer of the router 192.168.145.1 on eth0")
 	for _, c := range []struct{ addr, why string }{
 		{"192.168.145.2", "is this host"},
 		{"127.0.0.1", "is this host"},
 		{"192.168.145.255", "not the address of a host"},
-		{"2001:db8::11", "IPv6"},
+		{"2001:db8::11", "no route"},
 	} {
 		follow(w, c.addr)
 		expect(t, said, c.addr, nil, c.why)
@@ -276,7 +276,7 @@ func TestEventOf(t *testing.T) {
 		{"failed", msg(unix.RTM_NEWNEIGH, unix.AF_INET, netlink.NUD_FAILED), failed, true},
 		{"removed", msg(unix.RTM_DELNEIGH, unix.AF_INET, netlink.NUD_STALE), gone, true},
 		{"bridge", msg(unix.RTM_NEWNEIGH, unix.AF_BRIDGE, netlink.NUD_REACHABLE), 0, false},
-		{"IPv6", msg(unix.RTM_NEWNEIGH, unix.AF_INET6, netlink.NUD_REACHABLE), 0, false},
+		{"IPv6", msg(unix.RTM_NEWNEIGH, unix.AF_INET6, netlink.NUD_REACHABLE), resolved, true},
 		{"nothing", netlink.NeighUpdate{}, 0, false},
 	} {
 		got, mine := eventOf(c.u)
