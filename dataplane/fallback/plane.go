@@ -57,7 +57,15 @@ type member struct {
 	applied    time.Time
 	took       time.Duration
 	err        error
-	opened     chan opened // not nil: being opened
+	opened     chan opened  // not nil: being opened
+	counts     chan counted // not nil: being counted
+}
+
+// counted are a plane's counters, read beside Tend.
+type counted struct {
+	stats dataplane.Stats
+	err   error
+	at    dataplane.Generation // of Plane, when it began
 }
 
 type opened struct {

@@ -105,10 +105,19 @@ func (p *pair) tend() bool {
 	p.t.Helper()
 	p.at = p.at.Add(lookPeriod)
 	again := p.Tend()
+	for p.counting() { // it is told with the next call
+		again = p.Tend() || again
+	}
 	if again {
 		p.apply()
 	}
 	return again
+}
+
+func (p *pair) counting() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.members[0].counts != nil || p.members[1].counts != nil
 }
 
 // has is what a fake was last told: "80=5 81=0", ports and weights.
@@ -225,6 +234,22 @@ func TestLeavingEnds(t *testing.T) {
 	if m := p.Report().Members[0]; m.Leaving != 0 {
 		t.Errorf("%+v", m)
 	}
+}
+
+// What was counted before a service began to leave says nothing of it.
+func TestCountsOfAnEarlierGeneration(t *testing.T) {
+	p := newPair(t)
+	p.apply()
+	p.choose(IPVS)
+	p.at = p.at.Add(lookPeriod)
+	p.Tend() // counts
+	p.apply()
+	for p.counting() {
+		if p.Tend() {
+			t.Error("something was forgotten")
+		}
+	}
+	p.want("80=0", "80=5 81=5", "ipvs: chosen by the operator | "+lacksWRR)
 }
 
 // Another scheduler, which XDP lacks: its servers keep their connections there
@@ -377,7 +402,8 @@ func TestLateComer(t *testing.T) {
 	mu.Unlock()
 	p.tend()
 	<-tried
-	for !p.Tend() {
+	for p.Report().Members[0].Absent {
+		p.Tend()
 	}
 	p.apply()
 	p.want("80=5", "80=5 81=5", "xdp | "+lacksWRR)

@@ -24,6 +24,9 @@ func (p *Plane) Tend() (again bool) {
 		again = p.welcome(m) || again
 		again = again || m.err != nil || m.Plane != nil && m.Plane.Info().Mode == dataplane.Detached
 	}
+	for i, m := range p.members {
+		again = p.hear(i, m) || again
+	}
 	now := p.now()
 	if now.Sub(p.looked) < lookPeriod {
 		return again
@@ -31,18 +34,47 @@ func (p *Plane) Tend() (again bool) {
 	p.looked = now
 	for i, m := range p.members {
 		p.open(m)
-		if m.Plane == nil || len(m.leaving) == 0 && (i == 0 || !p.strayed) {
-			continue
+		if m.Plane != nil && (len(m.leaving) > 0 || i == 1 && p.strayed) {
+			p.count(m)
 		}
-		st, err := m.Plane.Stats()
-		if err != nil {
-			p.log.Warn("cannot tell whether connections are left", "plane", m.Name, "error", err)
-			continue
-		}
-		again = m.forget(st) || again
-		if i == 1 && p.strayed && !p.ipvsBusy(st) {
-			p.strayed, again = false, true
-		}
+	}
+	return again
+}
+
+// count begins to count a plane's connections, beside the caller: a table of
+// sixteen million flows is a quarter of a gigabyte to read.
+func (p *Plane) count(m *member) {
+	if m.counts != nil {
+		return
+	}
+	done := make(chan counted, 1)
+	m.counts = done
+	go func(pl dataplane.Plane, at dataplane.Generation) {
+		st, err := pl.Stats()
+		done <- counted{st, err, at}
+	}(m.Plane, p.generation)
+}
+
+// hear takes what was counted, unless there has been an Apply since: what began
+// to leave with that may have had connections that were not counted.
+func (p *Plane) hear(i int, m *member) (again bool) {
+	var c counted
+	select {
+	case c = <-m.counts:
+	default: // a nil channel, too
+		return false
+	}
+	m.counts = nil
+	switch {
+	case c.err != nil:
+		p.log.Warn("cannot tell whether connections are left", "plane", m.Name, "error", c.err)
+		return false
+	case c.at != p.generation:
+		return false
+	}
+	again = m.forget(c.stats)
+	if i == 1 && p.strayed && !p.ipvsBusy(c.stats) {
+		p.strayed, again = false, true
 	}
 	return again
 }
