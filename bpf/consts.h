@@ -13,7 +13,7 @@
  * struct in maps.h, of the hash in flow.h, or of an enum below.
  */
 enum layout {
-	LAYOUT_VERSION = 1,
+	LAYOUT_VERSION = 2,
 };
 
 /*
@@ -30,6 +30,11 @@ enum layout {
 #define SLOTS 65536
 #define MAX_PEERS 8
 #define WAYS 4
+#define VIP6_TABLE 2048     /* the same for IPv6 */
+#define VIP6_BUCKETS 1024
+#define SERVICE6_TABLE 8192
+#define SERVICE6_BUCKETS 4096
+#define FRAGMENT_BUCKETS 1024 /* of WAYS datagrams each */
 
 /* What a director does with the traffic of a virtual address. */
 enum role {
@@ -47,6 +52,7 @@ enum flow_state {
 	FLOW_FIN = 3,         /* the client sent FIN or RST */
 	FLOW_UDP = 4,
 	FLOW_BUSY = 5,        /* another CPU is writing this entry */
+	FLOW_FRAGMENT = 6,    /* no flow: a datagram of which fragments arrive */
 	FLOW_STATES = 8,
 };
 
@@ -59,8 +65,8 @@ enum reason {
 	REASON_ARP_LEASE_ENDED,  /* dropped: the same, an ARP request */
 	REASON_ARP_DRAINING,     /* dropped: ARP request for an address let go */
 	REASON_STANDBY,          /* passed: another director's address */
-	REASON_OTHER_PROTOCOL,   /* passed: neither TCP nor UDP (ping ...) */
-	REASON_FRAGMENT,         /* passed */
+	REASON_OTHER_PROTOCOL,   /* passed: no TCP, UDP or SCTP (ping ...) */
+	REASON_FRAGMENT,         /* passed: a fragment that came before its first */
 	REASON_MALFORMED,        /* passed: lengths contradict each other */
 	REASON_NO_SERVICE,       /* passed: nothing configured on this port */
 	REASON_NO_SERVER,        /* passed: no eligible real server */
@@ -72,6 +78,8 @@ enum reason {
 	REASON_SYN_EVICTED,      /* stored by evicting a flow on probation */
 	REASON_FLOW_EVICTED,     /* stored by evicting a live flow */
 	REASON_FLOW_NOT_STORED,  /* forwarded, but lost the race for an entry */
+	REASON_ND_LEASE_ENDED,   /* dropped: lease ended, a neighbour solicitation */
+	REASON_ND_DRAINING,      /* dropped: the same for an address let go */
 	REASONS,
 };
 

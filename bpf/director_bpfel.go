@@ -22,6 +22,16 @@ type DirectorBucket struct {
 	}
 }
 
+type DirectorBucket6 struct {
+	_   structs.HostLayout
+	Way [4]struct {
+		_      structs.HostLayout
+		Client [2]uint64
+		Port   uint64
+		Val    uint64
+	}
+}
+
 type DirectorCounters struct {
 	_           structs.HostLayout
 	Packets     uint64
@@ -38,6 +48,7 @@ const (
 	DirectorFlowStateFLOW_FIN         DirectorFlowState = 3
 	DirectorFlowStateFLOW_UDP         DirectorFlowState = 4
 	DirectorFlowStateFLOW_BUSY        DirectorFlowState = 5
+	DirectorFlowStateFLOW_FRAGMENT    DirectorFlowState = 6
 	DirectorFlowStateFLOW_STATES      DirectorFlowState = 8
 )
 
@@ -67,26 +78,34 @@ type DirectorGeneration struct {
 		Pad   uint32
 	}
 	ServiceShift [4096]uint16
-	Services     [8192]struct {
-		_         structs.HostLayout
-		Key       uint64
-		FirstSlot uint32
-		Slots     uint32
-		Id        uint16
-		Pad       [3]uint16
-	}
-	Servers [16384]struct {
+	Services     [8192]DirectorService
+	Servers      [16384]struct {
 		_       structs.HostLayout
 		Mac     [6]uint8
 		Service uint16
 	}
-	Slots [65536]uint16
+	Slots        [65536]uint16
+	Vip6Seed     [4]uint64
+	Service6Seed [5]uint64
+	Vip6Shift    [1024]uint16
+	Vips6        [2048]struct {
+		_     structs.HostLayout
+		Addr  [4]uint32
+		Role  uint32
+		Since uint32
+	}
+	Service6Shift [4096]uint16
+	Services6     [8192]struct {
+		_       structs.HostLayout
+		Addr    [4]uint32
+		Service DirectorService
+	}
 }
 
 type DirectorLayout uint32
 
 const (
-	DirectorLayoutLAYOUT_VERSION DirectorLayout = 1
+	DirectorLayoutLAYOUT_VERSION DirectorLayout = 2
 )
 
 type DirectorLeaseArgs struct {
@@ -117,7 +136,9 @@ const (
 	DirectorReasonREASON_SYN_EVICTED     DirectorReason = 14
 	DirectorReasonREASON_FLOW_EVICTED    DirectorReason = 15
 	DirectorReasonREASON_FLOW_NOT_STORED DirectorReason = 16
-	DirectorReasonREASONS                DirectorReason = 17
+	DirectorReasonREASON_ND_LEASE_ENDED  DirectorReason = 17
+	DirectorReasonREASON_ND_DRAINING     DirectorReason = 18
+	DirectorReasonREASONS                DirectorReason = 19
 )
 
 type DirectorReasons struct {
@@ -134,12 +155,52 @@ const (
 	DirectorRoleROLE_DRAINING DirectorRole = 3
 )
 
+type DirectorScratch struct {
+	_   structs.HostLayout
+	Key struct {
+		_      structs.HostLayout
+		Client [2]uint64
+		Port   uint64
+	}
+	Datagram struct {
+		_      structs.HostLayout
+		Client [2]uint64
+		Port   uint64
+	}
+	Vip struct {
+		_      structs.HostLayout
+		Client [2]uint64
+		Port   uint64
+	}
+	Best struct {
+		_     structs.HostLayout
+		Score uint64
+		Way   uint64
+		Val   uint64
+	}
+	Second struct {
+		_     structs.HostLayout
+		Score uint64
+		Way   uint64
+		Val   uint64
+	}
+}
+
 type DirectorServerName struct {
 	_       structs.HostLayout
 	Addr    [16]uint8
 	Service uint16
 	Family  uint8
 	Pad     [5]uint8
+}
+
+type DirectorService struct {
+	_         structs.HostLayout
+	Key       uint64
+	FirstSlot uint32
+	Slots     uint32
+	Id        uint16
+	Pad       [3]uint16
 }
 
 type DirectorServiceName struct {
@@ -172,7 +233,10 @@ type DirectorTurn struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	DirectorMapFlows          = "flows"
+	DirectorMapFlows6         = "flows6"
+	DirectorMapFragments      = "fragments"
 	DirectorMapReasonStats    = "reason_stats"
+	DirectorMapScratch        = "scratch"
 	DirectorMapServerNames    = "server_names"
 	DirectorMapServerStats    = "server_stats"
 	DirectorMapServiceNames   = "service_names"
@@ -182,11 +246,13 @@ const (
 	DirectorProgSystoleLease  = "systole_lease"
 	DirectorProgSystoleXdp    = "systole_xdp"
 	DirectorVarAgeShift       = "age_shift"
+	DirectorVarBucket6Mask    = "bucket6_mask"
 	DirectorVarBucketMask     = "bucket_mask"
 	DirectorVarDaemonGone     = "daemon_gone"
 	DirectorVarDaemonPid      = "daemon_pid"
 	DirectorVarDaemonPidnsDev = "daemon_pidns_dev"
 	DirectorVarDaemonPidnsIno = "daemon_pidns_ino"
+	DirectorVarFlow6Seed      = "flow6_seed"
 	DirectorVarFlowSeed0      = "flow_seed0"
 	DirectorVarFlowSeed1      = "flow_seed1"
 	DirectorVarFlowStateType  = "flow_state_type"
@@ -248,7 +314,10 @@ type DirectorProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type DirectorMapSpecs struct {
 	Flows        *ebpf.MapSpec `ebpf:"flows"`
+	Flows6       *ebpf.MapSpec `ebpf:"flows6"`
+	Fragments    *ebpf.MapSpec `ebpf:"fragments"`
 	ReasonStats  *ebpf.MapSpec `ebpf:"reason_stats"`
+	Scratch      *ebpf.MapSpec `ebpf:"scratch"`
 	ServerNames  *ebpf.MapSpec `ebpf:"server_names"`
 	ServerStats  *ebpf.MapSpec `ebpf:"server_stats"`
 	ServiceNames *ebpf.MapSpec `ebpf:"service_names"`
@@ -261,11 +330,13 @@ type DirectorMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type DirectorVariableSpecs struct {
 	AgeShift       *ebpf.VariableSpec `ebpf:"age_shift"`
+	Bucket6Mask    *ebpf.VariableSpec `ebpf:"bucket6_mask"`
 	BucketMask     *ebpf.VariableSpec `ebpf:"bucket_mask"`
 	DaemonGone     *ebpf.VariableSpec `ebpf:"daemon_gone"`
 	DaemonPid      *ebpf.VariableSpec `ebpf:"daemon_pid"`
 	DaemonPidnsDev *ebpf.VariableSpec `ebpf:"daemon_pidns_dev"`
 	DaemonPidnsIno *ebpf.VariableSpec `ebpf:"daemon_pidns_ino"`
+	Flow6Seed      *ebpf.VariableSpec `ebpf:"flow6_seed"`
 	FlowSeed0      *ebpf.VariableSpec `ebpf:"flow_seed0"`
 	FlowSeed1      *ebpf.VariableSpec `ebpf:"flow_seed1"`
 	FlowStateType  *ebpf.VariableSpec `ebpf:"flow_state_type"`
@@ -296,7 +367,10 @@ func (o *DirectorObjects) Close() error {
 // It can be passed to LoadDirectorObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DirectorMaps struct {
 	Flows        *ebpf.Map `ebpf:"flows"`
+	Flows6       *ebpf.Map `ebpf:"flows6"`
+	Fragments    *ebpf.Map `ebpf:"fragments"`
 	ReasonStats  *ebpf.Map `ebpf:"reason_stats"`
+	Scratch      *ebpf.Map `ebpf:"scratch"`
 	ServerNames  *ebpf.Map `ebpf:"server_names"`
 	ServerStats  *ebpf.Map `ebpf:"server_stats"`
 	ServiceNames *ebpf.Map `ebpf:"service_names"`
@@ -307,7 +381,10 @@ type DirectorMaps struct {
 func (m *DirectorMaps) Close() error {
 	return _DirectorClose(
 		m.Flows,
+		m.Flows6,
+		m.Fragments,
 		m.ReasonStats,
+		m.Scratch,
 		m.ServerNames,
 		m.ServerStats,
 		m.ServiceNames,
@@ -321,11 +398,13 @@ func (m *DirectorMaps) Close() error {
 // It can be passed to LoadDirectorObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DirectorVariables struct {
 	AgeShift       *ebpf.Variable `ebpf:"age_shift"`
+	Bucket6Mask    *ebpf.Variable `ebpf:"bucket6_mask"`
 	BucketMask     *ebpf.Variable `ebpf:"bucket_mask"`
 	DaemonGone     *ebpf.Variable `ebpf:"daemon_gone"`
 	DaemonPid      *ebpf.Variable `ebpf:"daemon_pid"`
 	DaemonPidnsDev *ebpf.Variable `ebpf:"daemon_pidns_dev"`
 	DaemonPidnsIno *ebpf.Variable `ebpf:"daemon_pidns_ino"`
+	Flow6Seed      *ebpf.Variable `ebpf:"flow6_seed"`
 	FlowSeed0      *ebpf.Variable `ebpf:"flow_seed0"`
 	FlowSeed1      *ebpf.Variable `ebpf:"flow_seed1"`
 	FlowStateType  *ebpf.Variable `ebpf:"flow_state_type"`

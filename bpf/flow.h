@@ -136,13 +136,15 @@ static __always_inline __u64 flow_read(struct flow *f, __u64 key)
 /* The entry of key in b with its value, or NULL. */
 static __always_inline struct flow *bucket_find(struct bucket *b, __u64 key, __u64 *val)
 {
+	__u64 zero = unknown_zero(key);
+
 #pragma unroll
 	for (__u32 i = 0; i < WAYS; i++) {
 		__u64 v = flow_read(&b->way[i], key);
 
 		if (v) {
 			*val = v;
-			return &b->way[i];
+			return &b->way[(zero + i) & (WAYS - 1)];
 		}
 	}
 	return NULL;
@@ -171,10 +173,13 @@ struct place {
  */
 static __always_inline void bucket_judge(struct bucket *b, __u32 now, struct place *best)
 {
+	__u32 zero;
+
 	best->free = 0;
 	best->score = 0;
 	best->way = 0;
 	best->val = 0;
+	zero = unknown_zero(now);
 #pragma unroll
 	for (__u32 i = 0; i < WAYS; i++) {
 		__u64 v = READ_ONCE(b->way[i].val);
@@ -194,7 +199,7 @@ static __always_inline void bucket_judge(struct bucket *b, __u32 now, struct pla
 		}
 		if (score > best->score) {
 			best->score = score;
-			best->way = i;
+			best->way = (zero + i) & (WAYS - 1);
 			best->val = v;
 		}
 	}
@@ -203,12 +208,16 @@ static __always_inline void bucket_judge(struct bucket *b, __u32 now, struct pla
 /*
  * Stores a flow that is in neither bucket. Of the two the one with more room
  * gets it, the first unless it is nearly full: hits should not need the second
- * line. Who loses the entry to another CPU tries once more; each attempt is 40,000
- * instructions more for the verifier.
+ * line. Who loses the entry to another CPU tries once more.
  */
-static __always_inline void flow_store(struct bucket *b1, struct bucket *b2, __u64 key,
-				       __u32 server, __u32 state, __u32 now)
+GLOBAL int flow_store(__u32 at1, __u32 at2, __u64 key, __u64 val)
 {
+	struct bucket *b1 = bpf_map_lookup_elem(&flows, &at1);
+	struct bucket *b2 = bpf_map_lookup_elem(&flows, &at2);
+	__u32 now = FLOW_SEEN(val);
+
+	if (!b1 || !b2)
+		return 0;
 	for (int attempt = 0; attempt < 2; attempt++) {
 		struct bucket *b = b1;
 		struct place p, q;
@@ -230,18 +239,19 @@ static __always_inline void flow_store(struct bucket *b1, struct bucket *b2, __u
 		if (!flow_swap(f, p.val, FLOW_VAL(0, FLOW_BUSY, version, now)))
 			continue;
 		WRITE_ONCE(f->key, key);
-		WRITE_ONCE(f->val, FLOW_VAL(server, state, version, now));
+		WRITE_ONCE(f->val, val | version);
 		if (p.score != SCORE_FREE)
 			count(p.score & SCORE_SYN ? REASON_SYN_EVICTED : REASON_FLOW_EVICTED);
-		return;
+		return 0;
 	}
 	count(REASON_FLOW_NOT_STORED);
+	return 0;
 }
 
 /* The state after a packet of the client; it never leaves FIN but by a new SYN. */
 static __always_inline __u32 next_state(__u32 state, const struct packet *p)
 {
-	if (p->protocol != IPPROTO_TCP)
+	if (p->protocol == IPPROTO_UDP)
 		return FLOW_UDP;
 	if (p->flags & (TCP_FIN | TCP_RST))
 		return FLOW_FIN;

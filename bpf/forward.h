@@ -3,6 +3,7 @@
 #ifndef SYSTOLE_FORWARD_H
 #define SYSTOLE_FORWARD_H
 
+#include "fragment.h"
 #include "maps.h"
 #include "parse.h"
 
@@ -45,7 +46,34 @@ static __always_inline int forward(struct generation *g, const struct packet *p,
 		c->bytes += p->bytes;
 		c->connections += connections;
 	}
+	if (p->first)
+		fragment_store4(p->ctx, p->l3, id);
 	return send_to(g, p->eth, s->mac);
+}
+
+/* Where a packet goes that is not forwarded: up, if we may answer at all. */
+static __always_inline int leave(int ended, enum reason why)
+{
+	if (ended) {
+		count(REASON_LEASE_ENDED);
+		return XDP_DROP;
+	}
+	count(why);
+	return XDP_PASS;
+}
+
+/*
+ * Without branches: with them the verifier follows each way out of the loop
+ * through all that comes after.
+ */
+static __always_inline int from_peer(struct generation *g, const struct ethhdr *eth)
+{
+	__u64 found = 0;
+
+#pragma unroll
+	for (__u32 i = 0; i < MAX_PEERS; i++)
+		found |= (mac_difference(eth->h_source, g->peers[i].addr) - 1) >> 63 << i;
+	return (found & ((1ULL << (g->npeers & 63)) - 1)) != 0;
 }
 
 #endif

@@ -26,6 +26,19 @@ struct service {
 	__u16 pad[3];
 };
 
+/* The same for IPv6; a table of its own, so that IPv4's stays small. */
+struct vip6 {
+	__be32 addr[4];
+	__u32 role;
+	__u32 since;
+};
+
+/* The service's key has its port and protocol only; 0: empty. */
+struct service6 {
+	__be32 addr[4];
+	struct service service;
+};
+
 /*
  * A real server of one service, by its id. The MAC is all zero while it is not
  * known. Service 0: the id is not in this generation.
@@ -59,6 +72,12 @@ struct generation {
 	struct service services[SERVICE_TABLE];
 	struct server servers[SERVER_IDS];
 	__u16 slots[SLOTS]; /* server ids, in the order of their turn */
+	__u64 vip6_seed[4]; /* multipliers of IPv6's hashes: one for each word */
+	__u64 service6_seed[5];
+	__u16 vip6_shift[VIP6_BUCKETS];
+	struct vip6 vips6[VIP6_TABLE];
+	__u16 service6_shift[SERVICE6_BUCKETS];
+	struct service6 services6[SERVICE6_TABLE];
 };
 
 /*
@@ -99,6 +118,35 @@ struct {
 	__type(value, struct bucket);
 	__uint(map_flags, BPF_F_MMAPABLE);
 } flows SEC(".maps");
+
+/* An entry of the other two tables; flow6.h has the meaning of the words. */
+struct flow6 {
+	__u64 client[2];
+	__u64 port;
+	__u64 val;
+};
+
+/* Two cache lines, which processors fetch as a pair. */
+struct bucket6 {
+	struct flow6 way[WAYS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 131072); /* set at load time, a power of two */
+	__type(key, __u32);
+	__type(value, struct bucket6);
+	__uint(map_flags, BPF_F_MMAPABLE);
+} flows6 SEC(".maps");
+
+/* Of both families: which server has a datagram that comes in fragments. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FRAGMENT_BUCKETS);
+	__type(key, __u32);
+	__type(value, struct bucket6);
+	__uint(map_flags, BPF_F_MMAPABLE);
+} fragments SEC(".maps");
 
 /* Round robin: one counter per service id, each in its own cache line. */
 struct turn {
@@ -151,7 +199,7 @@ struct service_name {
 	__u8 vip[16]; /* IPv4 as the first four bytes */
 	__u16 port;   /* host byte order */
 	__u8 protocol;
-	__u8 family;  /* 4; 0: the id is free */
+	__u8 family;  /* 4 or 6; 0: the id is free */
 	__u32 pad;
 	struct counters gone; /* of its servers whose ids were taken back */
 };
@@ -159,7 +207,7 @@ struct service_name {
 struct server_name {
 	__u8 addr[16];
 	__u16 service; /* id */
-	__u8 family;   /* 4; 0: the id is free */
+	__u8 family;   /* 4 or 6; 0: the id is free */
 	__u8 pad[5];
 };
 
@@ -179,6 +227,44 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE);
 } server_names SEC(".maps");
 
+/* The first three words of a struct flow6. */
+struct key6 {
+	__u64 client[2];
+	__u64 port;
+};
+
+/* The best place in one bucket for a new entry; see flow6.h. */
+struct place6 {
+	__u64 score; /* SCORE_FREE and so on; 0: none may be taken */
+	__u64 way;
+	__u64 val;   /* as it was judged */
+};
+
+/*
+ * What would be too much for the stack, which has 512 bytes for all functions
+ * that call each other. It holds nothing from one packet to the next.
+ */
+struct scratch {
+	struct key6 key;
+	struct key6 datagram;
+	struct key6 vip;
+	struct place6 best;
+	struct place6 second;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratch SEC(".maps");
+
+static __always_inline struct scratch *get_scratch(void)
+{
+	__u32 zero = 0;
+	return bpf_map_lookup_elem(&scratch, &zero);
+}
+
 /*
  * Constants of one load: the verifier sees their values, so they cost nothing.
  * The flow seeds are copied here from struct state.
@@ -186,6 +272,8 @@ struct {
 const volatile __u32 bucket_mask = 0;
 const volatile __u64 flow_seed0 = 0;
 const volatile __u64 flow_seed1 = 1; /* odd */
+const volatile __u32 bucket6_mask = 0;
+const volatile __u64 flow6_seed[5] = {}; /* secret too; odd */
 /* An age is counted in units of 2^age_shift jiffies, about a second. */
 const volatile __u32 age_shift = 8;
 /* Age at which an entry counts as free, by enum flow_state. */
@@ -197,14 +285,35 @@ static __always_inline struct state *get_state(void)
 	return bpf_map_lookup_elem(&state, &zero);
 }
 
+/*
+ * What is not static is verified once and by itself, not again on each way to
+ * it: the kernel's check of the whole program stays short.
+ */
+#define GLOBAL __attribute__((noinline))
+
 /* Out of line: a call costs 6 ns, but none of the packets that matter pays. */
-static __noinline void count(__u32 why)
+GLOBAL int count(__u32 why)
 {
 	__u32 zero = 0;
 	struct reasons *r = bpf_map_lookup_elem(&reason_stats, &zero);
 
 	if (r)
 		r->count[why & 31]++;
+	return 0;
 }
+
+/*
+ * A zero of which neither the compiler nor the verifier knows. An index it was
+ * added to is just some index: the verifier need not follow each value of it
+ * through everything that comes after.
+ */
+static __always_inline __u64 unknown_zero(__u64 any)
+{
+	__u64 zero = any;
+
+	asm volatile("%0 -= %1" : "+r"(zero) : "r"(any));
+	return zero;
+}
+
 
 #endif

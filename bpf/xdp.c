@@ -14,7 +14,9 @@
  *	opens a connection?                schedule, store, forward
  *	otherwise                          second chance at a peer, or pass
  *
- * IPv6, VLAN tags, fragments and ICMP pass untouched.
+ * IPv6 (ipv6.h) is asked the same by a function of its own. Up to two VLAN tags
+ * stay as they are. Later fragments (fragment.h) go where their first one went,
+ * ICMP errors (icmp.h) to the server of the flow they quote.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -30,6 +32,9 @@
 #include "schedule.h"
 #include "flow.h"
 #include "forward.h"
+#include "icmp.h"
+#include "ipv6.h"
+#include "later.h"
 #include "lease.h"
 
 char _license[] SEC("license") = "Dual MIT/GPL";
@@ -43,31 +48,6 @@ const enum reason *const reason_type = NULL;
 static __always_inline struct generation *active_generation(struct state *s)
 {
 	return &s->generation[READ_ONCE(s->active) & 1];
-}
-
-/*
- * Without branches: with them the verifier follows each way out of the loop
- * through all that comes after.
- */
-static __always_inline int from_peer(struct generation *g, const struct ethhdr *eth)
-{
-	__u64 found = 0;
-
-#pragma unroll
-	for (__u32 i = 0; i < MAX_PEERS; i++)
-		found |= (mac_difference(eth->h_source, g->peers[i].addr) - 1) >> 63 << i;
-	return (found & ((1ULL << (g->npeers & 63)) - 1)) != 0;
-}
-
-/* Where a packet goes that is not forwarded: up, if we may answer at all. */
-static __always_inline int leave(int ended, enum reason why)
-{
-	if (ended) {
-		count(REASON_LEASE_ENDED);
-		return XDP_DROP;
-	}
-	count(why);
-	return XDP_PASS;
 }
 
 /* An Ethernet ARP request for an IPv4 address, RFC 826. */
@@ -192,22 +172,23 @@ static __always_inline int serve(struct generation *g, const struct packet *p,
 	id = schedule(g, svc);
 	if (!id)
 		return leave(ended, REASON_NO_SERVER);
-	state = p->protocol == IPPROTO_TCP ? FLOW_SYN : FLOW_UDP;
+	state = p->protocol == IPPROTO_UDP ? FLOW_UDP : FLOW_SYN;
 	if (f) {
 		/* The entry is this flow's already; only its server changes. */
 		if (!flow_swap(f, val, FLOW_VAL(id, state, FLOW_VERSION(val), now)))
 			count(REASON_FLOW_NOT_STORED);
 	} else if (b2) {
-		flow_store(b1, b2, key, id, state, now);
+		flow_store(at1, at2, key, FLOW_VAL((__u64)id, state, 0, now));
 	}
 	return forward(g, p, get_server(g, id), id, 1);
 }
 
-static __always_inline int ipv4(struct state *s, struct generation *g, struct ethhdr *eth,
-				void *end)
+/* An IPv4 packet that begins l3 bytes into the frame. */
+static __always_inline int ipv4(struct xdp_md *ctx, struct state *s, struct generation *g,
+				struct ethhdr *eth, __u32 l3, void *end)
 {
-	struct iphdr *ip = (void *)(eth + 1);
-	struct packet p = { .eth = eth };
+	struct iphdr *ip = (void *)eth + l3;
+	struct packet p = { .ctx = ctx, .eth = eth, .l3 = l3 };
 	struct service *svc;
 	struct vip *v;
 	__u64 jiffies, key;
@@ -233,12 +214,19 @@ static __always_inline int ipv4(struct state *s, struct generation *g, struct et
 		if (!peer)
 			return leave(ended, REASON_STANDBY);
 	}
+	/* One way from here for the verifier, not one for each of their values. */
+	ended += unknown_zero(jiffies);
+	peer += unknown_zero(jiffies);
 
 	p.protocol = ip->protocol;
-	if (p.protocol != IPPROTO_TCP && p.protocol != IPPROTO_UDP)
+	if (!has_ports(p.protocol)) {
+		if (p.protocol == IPPROTO_ICMP)
+			return icmp4(ctx, g, l3, ended, peer);
 		return leave(ended, REASON_OTHER_PROTOCOL);
-	if (ip->frag_off & bpf_htons(IP_FRAGMENT))
-		return leave(ended, REASON_FRAGMENT);
+	}
+	p.first = ip->frag_off & bpf_htons(IP_FRAGMENT);
+	if (p.first & bpf_htons(IP_OFFSET))
+		return fragment4_later(ctx, g, l3, ended);
 	p.saddr = ip->saddr;
 	p.bytes = bpf_ntohs(ip->tot_len);
 	header = ip->ihl * 4;
@@ -256,12 +244,36 @@ static __always_inline int ipv4(struct state *s, struct generation *g, struct et
 	return serve(g, &p, v, svc, (__u32)(jiffies >> age_shift), ended, peer);
 }
 
+static __always_inline int is_tag(__be16 type)
+{
+	return type == bpf_htons(ETH_TAG) || type == bpf_htons(ETH_SERVICE_TAG);
+}
+
+/*
+ * A frame with one or two VLAN tags, which it keeps: a virtual address is the
+ * same in all VLANs that end at our MAC address. Tags that the NIC has taken
+ * off (rxvlan) are not seen, and lost: it must be off. Returns where IP begins
+ * and, above 16 bits, the type of what does; 0: neither.
+ */
+GLOBAL __u64 untagged(struct xdp_md *ctx)
+{
+	__be16 *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+
+	if ((void *)data + L3_MAX > end)
+		return 0;
+	if (is_tag(data[8]))
+		return (__u64)data[10] << 16 | (ETH_HLEN + 2 * TAG_LEN);
+	return (__u64)data[8] << 16 | (ETH_HLEN + TAG_LEN);
+}
+
 SEC("xdp")
 int systole_xdp(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
 	struct ethhdr *eth = data;
+	__u32 l3 = ETH_HLEN;
 	struct generation *g;
 	struct state *s;
 	__be16 type;
@@ -273,9 +285,21 @@ int systole_xdp(struct xdp_md *ctx)
 		return XDP_PASS;
 	g = active_generation(s);
 	type = ether_type(eth);
-	if (type == bpf_htons(ETH_P_IP))
-		return ipv4(s, g, eth, end);
-	if (type == bpf_htons(ETH_P_ARP))
-		return arp(s, g, eth + 1, end);
-	return XDP_PASS;
+	if (type != bpf_htons(ETH_P_IP)) {
+		if (is_tag(type)) {
+			__u64 inner = untagged(ctx);
+
+			l3 = inner & 0xffff;
+			type = inner >> 16;
+			if (l3 > L3_MAX)
+				return XDP_PASS;
+		}
+		if (type == bpf_htons(ETH_P_IPV6))
+			return ipv6(ctx, g, l3);
+		if (type == bpf_htons(ETH_P_ARP))
+			return arp(s, g, data + l3, end);
+		if (type != bpf_htons(ETH_P_IP))
+			return XDP_PASS;
+	}
+	return ipv4(ctx, s, g, eth, l3, end);
 }

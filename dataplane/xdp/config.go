@@ -47,6 +47,9 @@ type Config struct {
 	// Evict takes another's XDP program off the interface, in whatever mode and
 	// however it is attached; without it Open refuses, and names the program.
 	Evict bool
+	// Flows6 is the same for IPv6, 32 bytes each; 0 means half of Flows. Both
+	// tables have their memory from the beginning, used or not.
+	Flows6 int
 	// Log is told about attachment and what is taken over from a predecessor;
 	// nil discards it.
 	Log *slog.Logger
@@ -71,10 +74,15 @@ func (c Config) complete() (Config, error) {
 	if c.Flows == 0 {
 		c.Flows = DefaultFlows
 	}
-	if c.Flows < MinFlows || c.Flows > MaxFlows {
-		return c, unavailable("a flow table of %d entries: choose a number from %d to %d", c.Flows, MinFlows, MaxFlows)
+	if c.Flows6 == 0 {
+		c.Flows6 = max(c.Flows/2, MinFlows)
 	}
-	c.Flows = 1 << bits.Len(uint(c.Flows-1))
+	for _, n := range []*int{&c.Flows, &c.Flows6} {
+		if *n < MinFlows || *n > MaxFlows {
+			return c, unavailable("a flow table of %d entries: choose a number from %d to %d", *n, MinFlows, MaxFlows)
+		}
+		*n = 1 << bits.Len(uint(*n-1))
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}

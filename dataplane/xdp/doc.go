@@ -1,6 +1,8 @@
 // Package xdp is the plane that forwards in the network driver: an XDP program
-// (package bpf) attached to one interface, with IPv4, TCP and UDP services and
-// gate (DR) forwarding.
+// (package bpf) attached to one interface, with IPv4 and IPv6 services of TCP,
+// UDP and SCTP, and gate (DR) forwarding. Frames may have up to two VLAN tags,
+// which they keep. Fragments go where their first one went, ICMP errors to the
+// server of the flow that they quote.
 //
 // # Promises beyond those of package dataplane
 //
@@ -27,6 +29,12 @@
 // that is, until no packet can still be using it; that wait happens in the
 // background, not in the Apply that flipped, and mostly takes less time than the
 // next Apply needs to be compiled (grace.go).
+//
+// # What passes that a reassembling director would forward
+//
+// A fragment that comes before the first of its datagram, which alone has the
+// ports. It may be for the kernel, so it must not be lost here, and XDP can
+// neither keep a frame nor send two for one; it passes, counted as "fragment".
 //
 // # Identities
 //

@@ -17,6 +17,9 @@ const (
 	timeoutUDP         = 300 * time.Second
 )
 
+// How long the first fragment of a datagram is remembered (fragment.h).
+const timeoutFragment = 2 * time.Second
+
 // ageUnit is the least length of the unit in which a flow's age is counted. A
 // flow's entry is written at most once per unit, however many packets it has.
 const ageUnit = 500 * time.Millisecond
@@ -43,6 +46,7 @@ func newAging(jiffy time.Duration) aging {
 	a.timeouts[bpf.DirectorFlowStateFLOW_ESTABLISHED] = units(timeoutEstablished)
 	a.timeouts[bpf.DirectorFlowStateFLOW_FIN] = units(timeoutFIN)
 	a.timeouts[bpf.DirectorFlowStateFLOW_UDP] = units(timeoutUDP)
+	a.timeouts[bpf.DirectorFlowStateFLOW_FRAGMENT] = units(timeoutFragment)
 	a.timeouts[bpf.DirectorFlowStateFLOW_BUSY] = maxInt32
 	return a
 }
@@ -77,23 +81,27 @@ type census struct {
 // are below ids.
 func (t flowTable) count(now uint64, a aging, ids int) census {
 	c := census{conns: make([]dataplane.Conns, ids)}
-	units := uint32(now >> a.shift)
 	for i := range t {
 		for j := range t[i].Way {
-			val := atomic.LoadUint64(&t[i].Way[j].Val)
-			id, state := flowServer(val), flowState(val)
-			if id == 0 || int(id) >= ids || int32(units-flowSeen(val)) >= a.timeouts[state] {
-				continue
-			}
-			c.total++
-			if bpf.DirectorFlowState(state) == bpf.DirectorFlowStateFLOW_ESTABLISHED {
-				c.conns[id].Active++
-			} else {
-				c.conns[id].Inactive++
-			}
+			c.add(atomic.LoadUint64(&t[i].Way[j].Val), uint32(now>>a.shift), a)
 		}
 	}
 	return c
+}
+
+// add counts the flow of a value, if there is one that has not expired now, in
+// age units.
+func (c *census) add(val uint64, now uint32, a aging) {
+	id, state := flowServer(val), flowState(val)
+	if id == 0 || int(id) >= len(c.conns) || int32(now-flowSeen(val)) >= a.timeouts[state] {
+		return
+	}
+	c.total++
+	if bpf.DirectorFlowState(state) == bpf.DirectorFlowStateFLOW_ESTABLISHED {
+		c.conns[id].Active++
+	} else {
+		c.conns[id].Inactive++
+	}
 }
 
 // clear frees every entry whose service or server is not kept. It follows the
@@ -103,22 +111,46 @@ func (t flowTable) count(now uint64, a aging, ids int) census {
 func (t flowTable) clear(keepService, keepServer func(id uint16) bool) {
 	for i := range t {
 		for j := range t[i].Way {
-			flow := &t[i].Way[j]
-			for {
-				val := atomic.LoadUint64(&flow.Val)
-				if flowServer(val) == 0 {
-					break // free, or being written with a kept id
-				}
-				// If the entry changes owner between the two reads, either
-				// the swap fails or the new owner is kept anyway.
-				key := atomic.LoadUint64(&flow.Key)
-				if keepService(flowService(key)) && keepServer(flowServer(val)) {
-					break
-				}
-				if atomic.CompareAndSwapUint64(&flow.Val, val, freed(val)) {
-					break
-				}
-			}
+			clearFlow(&t[i].Way[j].Key, &t[i].Way[j].Val, keepService, keepServer)
+		}
+	}
+}
+
+// clearFlow is clear for one entry; key is the word of it that has the service.
+func clearFlow(key, word *uint64, keepService, keepServer func(id uint16) bool) {
+	for {
+		val := atomic.LoadUint64(word)
+		if flowServer(val) == 0 {
+			return // free, or being written with a kept id
+		}
+		// If the entry changes owner between the two reads, either the swap
+		// fails or the new owner is kept anyway.
+		if keepService(flowService(atomic.LoadUint64(key))) && keepServer(flowServer(val)) {
+			return
+		}
+		if atomic.CompareAndSwapUint64(word, val, freed(val)) {
+			return
+		}
+	}
+}
+
+// flowTable6 is a table with long keys (flow6.h), mapped.
+type flowTable6 []bpf.DirectorBucket6
+
+// count adds the flows of t to c.
+func (t flowTable6) count(c *census, now uint64, a aging) {
+	for i := range t {
+		for j := range t[i].Way {
+			c.add(atomic.LoadUint64(&t[i].Way[j].Val), uint32(now>>a.shift), a)
+		}
+	}
+}
+
+// clear is flowTable.clear.
+func (t flowTable6) clear(keepService, keepServer func(id uint16) bool) {
+	for i := range t {
+		for j := range t[i].Way {
+			clearFlow(&t[i].Way[j].Port, &t[i].Way[j].Val, keepService, keepServer)
 		}
 	}
 }

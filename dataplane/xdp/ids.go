@@ -26,8 +26,28 @@ type idTable struct {
 	lastServer   int
 }
 
-// family4 marks a name in use, and leaves room for 6.
-const family4 = 4
+// The families of names in use.
+const (
+	family4 = 4
+	family6 = 6
+)
+
+// packAddr is an address in a name, with its family.
+func packAddr(a netip.Addr) (b [16]byte, family uint8) {
+	if a.Is4() {
+		four := a.As4()
+		copy(b[:], four[:])
+		return b, family4
+	}
+	return a.As16(), family6
+}
+
+func unpackAddr(b [16]byte, family uint8) netip.Addr {
+	if family == family6 {
+		return netip.AddrFrom16(b)
+	}
+	return netip.AddrFrom4([4]byte(b[:4]))
+}
 
 // newIDTable indexes the names it finds.
 func newIDTable(services []bpf.DirectorServiceName, servers []bpf.DirectorServerName) *idTable {
@@ -53,16 +73,16 @@ func newIDTable(services []bpf.DirectorServiceName, servers []bpf.DirectorServer
 func (t *idTable) serviceKey(id uint16) (dataplane.ServiceKey, bool) {
 	n := &t.serviceNames[id]
 	return dataplane.ServiceKey{
-		VIP:      netip.AddrFrom4([4]byte(n.Vip[:4])),
+		VIP:      unpackAddr(n.Vip, n.Family),
 		Port:     n.Port,
 		Protocol: dataplane.Protocol(n.Protocol),
-	}, id != 0 && n.Family == family4
+	}, id != 0 && n.Family != 0
 }
 
 func (t *idTable) serverName(id uint16) (serverName, bool) {
 	n := &t.serverNames[id]
-	return serverName{service: n.Service, addr: netip.AddrFrom4([4]byte(n.Addr[:4]))},
-		id != 0 && n.Family == family4
+	return serverName{service: n.Service, addr: unpackAddr(n.Addr, n.Family)},
+		id != 0 && n.Family != 0
 }
 
 // service implements identities.
@@ -106,10 +126,8 @@ func (t *idTable) assign(s dataplane.Snapshot) error {
 				return fmt.Errorf("no free id for service %s", svc.ServiceKey)
 			}
 			n := &t.serviceNames[id]
-			vip := svc.VIP.As4()
-			copy(n.Vip[:], vip[:])
+			n.Vip, n.Family = packAddr(svc.VIP)
 			n.Port, n.Protocol = svc.Port, uint8(svc.Protocol)
-			n.Family = family4
 			t.services[svc.ServiceKey] = id
 		}
 		for _, r := range svc.Servers {
@@ -122,10 +140,8 @@ func (t *idTable) assign(s dataplane.Snapshot) error {
 				return fmt.Errorf("no free id for real server %s of service %s", r.Addr, svc.ServiceKey)
 			}
 			n := &t.serverNames[sid]
-			addr := r.Addr.As4()
-			copy(n.Addr[:], addr[:])
+			n.Addr, n.Family = packAddr(r.Addr)
 			n.Service = id
-			n.Family = family4
 			t.servers[name] = sid
 		}
 	}

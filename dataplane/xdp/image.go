@@ -2,6 +2,7 @@ package xdp
 
 import (
 	"encoding/binary"
+	"iter"
 	"math/bits"
 	"net"
 	"net/netip"
@@ -81,28 +82,38 @@ func compile(img *image, s dataplane.Snapshot, slots [][]int, own net.HardwareAd
 		img.SecondChance = 1
 	}
 
+	v4, v6 := splitVIPs(s.VIPs)
 	var err error
-	keys := make([]uint64, len(s.VIPs))
-	for i, v := range s.VIPs {
+	keys := make([]uint64, len(v4))
+	for i, v := range v4 {
 		keys[i] = uint64(addrWord(v.Addr))
 	}
 	img.VipSeed, err = perfectHash(keys, img.VipShift[:], len(img.Vips), func(i, at int) {
 		v := &img.Vips[at]
 		v.Addr = uint32(keys[i])
-		v.Role = uint32(roles[s.VIPs[i].Role])
-		v.Since = since[s.VIPs[i].Addr]
+		v.Role = uint32(roles[v4[i].Role])
+		v.Since = since[v4[i].Addr]
 	})
 	if err != nil {
 		return err
 	}
+	if err := compileVIPs6(img, v6, since); err != nil {
+		return err
+	}
 
+	// The slots and servers of all services; then the two tables of services.
 	first := 0
-	services := make([]struct{ first, id int }, len(s.Services))
-	keys = make([]uint64, len(s.Services))
+	var services [2]familyServices
 	for i, svc := range s.Services {
 		id := ids.service(svc.ServiceKey)
-		keys[i] = serviceKey(svc.ServiceKey)
-		services[i].first, services[i].id = first, int(id)
+		family := &services[0]
+		if svc.VIP.Is6() {
+			family = &services[1]
+		}
+		family.services = append(family.services, svc)
+		family.entries = append(family.entries, service{
+			Id: id, FirstSlot: uint32(first), Slots: uint32(len(slots[i])),
+		})
 		for _, r := range svc.Servers {
 			entry := &img.Servers[ids.server(id, r.Addr)]
 			entry.Service = id
@@ -113,12 +124,54 @@ func compile(img *image, s dataplane.Snapshot, slots [][]int, own net.HardwareAd
 			first++
 		}
 	}
+	keys = make([]uint64, len(services[0].services))
+	for i, svc := range services[0].services {
+		keys[i] = serviceKey(svc.ServiceKey)
+	}
 	img.ServiceSeed, err = perfectHash(keys, img.ServiceShift[:], len(img.Services), func(i, at int) {
-		entry := &img.Services[at]
-		entry.Key = keys[i]
-		entry.Id = uint16(services[i].id)
-		entry.FirstSlot = uint32(services[i].first)
-		entry.Slots = uint32(len(slots[i]))
+		img.Services[at] = services[0].entries[i]
+		img.Services[at].Key = keys[i]
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return compileServices6(img, services[1].services, services[1].entries)
+}
+
+// service is a service as the program reads it.
+type service = bpf.DirectorService
+
+// familyServices are the services of one address family, and what the program
+// is told of each but its key.
+type familyServices struct {
+	services []dataplane.Service
+	entries  []service
+}
+
+// serviceIDs are the ids of all services of an image.
+func serviceIDs(img *image) iter.Seq[uint16] {
+	return func(yield func(uint16) bool) {
+		for i := range img.Services {
+			if id := img.Services[i].Id; id != 0 && !yield(id) {
+				return
+			}
+		}
+		for i := range img.Services6 {
+			if id := img.Services6[i].Service.Id; id != 0 && !yield(id) {
+				return
+			}
+		}
+	}
+}
+
+// splitVIPs parts addresses by family.
+func splitVIPs(vips []dataplane.VIP) (v4, v6 []dataplane.VIP) {
+	for _, v := range vips {
+		if v.Addr.Is6() {
+			v6 = append(v6, v)
+		} else {
+			v4 = append(v4, v)
+		}
+	}
+	return v4, v6
 }

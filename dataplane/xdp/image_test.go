@@ -111,7 +111,9 @@ func TestBadSnapshots(t *testing.T) {
 		edit func(*dataplane.Snapshot)
 		want string
 	}{
-		{"IPv6 address", func(s *dataplane.Snapshot) { s.VIPs[0].Addr = netip.MustParseAddr("2001:db8::1") }, "2001:db8::1: the xdp plane forwards IPv4"},
+		{"family of the servers", func(s *dataplane.Snapshot) {
+			s.VIPs[0].Addr, s.Services[0].VIP = netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::1")
+		}, "gate forwarding keeps"},
 		{"mapped address", func(s *dataplane.Snapshot) { s.VIPs[0].Addr = netip.MustParseAddr("::ffff:10.0.0.1") }, "IPv4"},
 		{"unspecified address", func(s *dataplane.Snapshot) { s.VIPs[0].Addr = netip.IPv4Unspecified() }, "0.0.0.0"},
 		{"multicast address", func(s *dataplane.Snapshot) { s.VIPs[0].Addr = netip.MustParseAddr("224.0.0.1") }, "224.0.0.1"},
@@ -120,7 +122,7 @@ func TestBadSnapshots(t *testing.T) {
 		{"no address for a service", func(s *dataplane.Snapshot) { s.VIPs = nil }, "192.168.145.101:80/tcp: its address"},
 		{"service twice", func(s *dataplane.Snapshot) { s.Services[1] = s.Services[0] }, "80/tcp is listed twice"},
 		{"port", func(s *dataplane.Snapshot) { s.Services[0].Port = 0 }, "one port"},
-		{"protocol", func(s *dataplane.Snapshot) { s.Services[0].Protocol = 132 }, "tcp and udp only"},
+		{"protocol", func(s *dataplane.Snapshot) { s.Services[0].Protocol = 47 }, "tcp, udp and sctp only"},
 		{"scheduler", func(s *dataplane.Snapshot) { s.Services[1].Scheduler = "lc" }, `53/udp: the xdp plane has no scheduler "lc"`},
 		{"weights", func(s *dataplane.Snapshot) {
 			s.Services[0].Scheduler = "wrr"

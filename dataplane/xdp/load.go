@@ -23,18 +23,21 @@ type kernelSide struct {
 
 	state        mapping[bpf.DirectorState]
 	flows        mapping[bpf.DirectorBucket]
+	flows6       mapping[bpf.DirectorBucket6]
+	fragments    mapping[bpf.DirectorBucket6]
 	turns        mapping[bpf.DirectorTurn]
 	serviceNames mapping[bpf.DirectorServiceName]
 	serverNames  mapping[bpf.DirectorServerName]
 }
 
-// loadSpec is the compiled program with the size of the flow table set.
-func loadSpec(flows int) (*ebpf.CollectionSpec, error) {
+// loadSpec is the compiled program with the sizes of the flow tables set.
+func loadSpec(cfg Config) (*ebpf.CollectionSpec, error) {
 	spec, err := bpf.LoadDirector()
 	if err != nil {
 		return nil, err
 	}
-	spec.Maps[bpf.DirectorMapFlows].MaxEntries = uint32(flows / ways)
+	spec.Maps[bpf.DirectorMapFlows].MaxEntries = uint32(cfg.Flows / ways)
+	spec.Maps[bpf.DirectorMapFlows6].MaxEntries = uint32(cfg.Flows6 / ways)
 	return spec, nil
 }
 
@@ -79,11 +82,13 @@ func load(spec *ebpf.CollectionSpec, adopted map[string]*ebpf.Map) (*kernelSide,
 	}
 
 	for name, value := range map[string]any{
-		bpf.DirectorVarBucketMask: spec.Maps[bpf.DirectorMapFlows].MaxEntries - 1,
-		bpf.DirectorVarFlowSeed0:  seed[0],
-		bpf.DirectorVarFlowSeed1:  seed[1],
-		bpf.DirectorVarAgeShift:   k.aging.shift,
-		bpf.DirectorVarTimeouts:   k.aging.timeouts,
+		bpf.DirectorVarBucketMask:  spec.Maps[bpf.DirectorMapFlows].MaxEntries - 1,
+		bpf.DirectorVarBucket6Mask: spec.Maps[bpf.DirectorMapFlows6].MaxEntries - 1,
+		bpf.DirectorVarFlow6Seed:   flow6Seed(seed),
+		bpf.DirectorVarFlowSeed0:   seed[0],
+		bpf.DirectorVarFlowSeed1:   seed[1],
+		bpf.DirectorVarAgeShift:    k.aging.shift,
+		bpf.DirectorVarTimeouts:    k.aging.timeouts,
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return nil, fmt.Errorf("constant %s: %w", name, err)
@@ -103,6 +108,15 @@ func load(spec *ebpf.CollectionSpec, adopted map[string]*ebpf.Map) (*kernelSide,
 	return k, nil
 }
 
+// flow6Seed are the secret multipliers of the longer keys. They follow from
+// the words that are kept with the flow table.
+func flow6Seed(seed [2]uint64) (s [5]uint64) {
+	for i := range s {
+		s[i] = splitmix(splitmix(seed[0]+uint64(i))^seed[1]) | 1
+	}
+	return s
+}
+
 // refine says what to do about the common reasons why a program is refused.
 func refine(err error) error {
 	var verifier *ebpf.VerifierError
@@ -116,12 +130,14 @@ func refine(err error) error {
 }
 
 func (k *kernelSide) mapAll() error {
-	var errs [5]error
+	var errs [7]error
 	k.state, errs[0] = mapArray[bpf.DirectorState](k.objects.State)
 	k.flows, errs[1] = mapArray[bpf.DirectorBucket](k.objects.Flows)
 	k.turns, errs[2] = mapArray[bpf.DirectorTurn](k.objects.Turns)
 	k.serviceNames, errs[3] = mapArray[bpf.DirectorServiceName](k.objects.ServiceNames)
 	k.serverNames, errs[4] = mapArray[bpf.DirectorServerName](k.objects.ServerNames)
+	k.flows6, errs[5] = mapArray[bpf.DirectorBucket6](k.objects.Flows6)
+	k.fragments, errs[6] = mapArray[bpf.DirectorBucket6](k.objects.Fragments)
 	return errors.Join(errs[:]...)
 }
 
@@ -131,7 +147,7 @@ func (k *kernelSide) close() error {
 		k.lease.release()
 	}
 	return errors.Join(
-		k.state.unmap(), k.flows.unmap(), k.turns.unmap(),
+		k.state.unmap(), k.flows.unmap(), k.flows6.unmap(), k.fragments.unmap(), k.turns.unmap(),
 		k.serviceNames.unmap(), k.serverNames.unmap(),
 		k.objects.Close(),
 	)
@@ -142,6 +158,8 @@ func (k *kernelSide) pinned() map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{
 		bpf.DirectorMapState:        k.objects.State,
 		bpf.DirectorMapFlows:        k.objects.Flows,
+		bpf.DirectorMapFlows6:       k.objects.Flows6,
+		bpf.DirectorMapFragments:    k.objects.Fragments,
 		bpf.DirectorMapTurns:        k.objects.Turns,
 		bpf.DirectorMapServerStats:  k.objects.ServerStats,
 		bpf.DirectorMapReasonStats:  k.objects.ReasonStats,

@@ -23,9 +23,19 @@ func tableHash(key, seed uint64) uint32 {
 // It calls place with the index of each key and its place. Sizes are powers of
 // two; shifts must be zero.
 func perfectHash(keys []uint64, shifts []uint16, size int, place func(key, at int)) (seed uint64, err error) {
+	return perfectHashes(len(keys), func(key int, seed uint64) uint32 { return tableHash(keys[key], seed) }, shifts, size, place)
+}
+
+// perfectHashes is the same for n keys of any kind: hash is what the program
+// makes of one with a seed.
+func perfectHashes(n int, hash func(key int, seed uint64) uint32, shifts []uint16, size int, place func(key, at int)) (seed uint64, err error) {
+	hashes := make([]uint32, n)
 	for attempt := range uint64(seedAttempts) {
 		seed = splitmix(attempt) | 1
-		if places := displace(keys, seed, shifts, size); places != nil {
+		for key := range hashes {
+			hashes[key] = hash(key, seed)
+		}
+		if places := displace(hashes, shifts, size); places != nil {
 			for key, at := range places {
 				place(key, at)
 			}
@@ -39,13 +49,13 @@ func perfectHash(keys []uint64, shifts []uint16, size int, place func(key, at in
 // displace gives every bucket, the fullest first, a shift that brings all its
 // keys to free places. It returns the place of each key, nil if some bucket
 // has none.
-func displace(keys []uint64, seed uint64, shifts []uint16, size int) []int {
+func displace(hashes []uint32, shifts []uint16, size int) []int {
 	buckets := make([][]int, len(shifts))
-	for i, key := range keys {
-		b := tableHash(key, seed) >> 16 & uint32(len(shifts)-1)
+	for i, h := range hashes {
+		b := h >> 16 & uint32(len(shifts)-1)
 		buckets[b] = append(buckets[b], i)
 	}
-	order := make([]int, 0, len(keys))
+	order := make([]int, 0, len(hashes))
 	for b := range buckets {
 		if len(buckets[b]) > 0 {
 			order = append(order, b)
@@ -54,11 +64,11 @@ func displace(keys []uint64, seed uint64, shifts []uint16, size int) []int {
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(len(buckets[b]), len(buckets[a])) })
 
 	taken := make([]bool, size)
-	places := make([]int, len(keys))
+	places := make([]int, len(hashes))
 next:
 	for _, b := range order {
 		for shift := range uint32(size) {
-			if settle(keys, buckets[b], seed, shift, taken, places) {
+			if settle(hashes, buckets[b], shift, taken, places) {
 				shifts[b] = uint16(shift)
 				continue next
 			}
@@ -69,9 +79,9 @@ next:
 }
 
 // settle takes the places of one bucket's keys under shift, all or none.
-func settle(keys []uint64, bucket []int, seed uint64, shift uint32, taken []bool, places []int) bool {
+func settle(hashes []uint32, bucket []int, shift uint32, taken []bool, places []int) bool {
 	for n, i := range bucket {
-		at := int((tableHash(keys[i], seed) ^ shift) & uint32(len(taken)-1))
+		at := int((hashes[i] ^ shift) & uint32(len(taken)-1))
 		if taken[at] {
 			for _, j := range bucket[:n] {
 				taken[places[j]] = false

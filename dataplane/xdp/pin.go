@@ -67,7 +67,7 @@ func (p *pins) link() string            { return filepath.Join(p.base, "link") }
 func (p *pins) path(map_ string) string { return filepath.Join(p.maps, map_) }
 
 // adopt opens the maps a predecessor left, if they are what spec wants: all of
-// them, or all but the flow table (another size was configured), or none. The
+// them, or all but a flow table (another size was configured), or none. The
 // caller closes them.
 func (p *pins) adopt(spec *ebpf.CollectionSpec, log *slog.Logger) map[string]*ebpf.Map {
 	found := map[string]*ebpf.Map{}
@@ -83,7 +83,7 @@ func (p *pins) adopt(spec *ebpf.CollectionSpec, log *slog.Logger) map[string]*eb
 		return nil
 	}
 	for _, name := range pinnedNames() {
-		if name == bpf.DirectorMapFlows {
+		if name == bpf.DirectorMapFlows || name == bpf.DirectorMapFlows6 {
 			continue
 		}
 		if err := get(name); err != nil {
@@ -94,8 +94,10 @@ func (p *pins) adopt(spec *ebpf.CollectionSpec, log *slog.Logger) map[string]*eb
 			return nil
 		}
 	}
-	if err := get(bpf.DirectorMapFlows); err != nil {
-		log.Warn("the flow table has another size now: beginning with an empty one", "error", err)
+	for _, name := range []string{bpf.DirectorMapFlows, bpf.DirectorMapFlows6} {
+		if err := get(name); err != nil {
+			log.Warn("the flow table has another size now: beginning with an empty one", "map", name, "error", err)
+		}
 	}
 	return found
 }

@@ -67,12 +67,12 @@ func Open(cfg Config) (*Plane, error) {
 	}
 	p.fresh = false // what is pinned now is worth keeping
 	p.cfg.Log.Info("data plane attached", "interface", n.name, "mode", p.att.mode, "reason", p.att.reason,
-		"generation", p.active().Number, "flows", p.cfg.Flows)
+		"generation", p.active().Number, "flows", p.cfg.Flows, "flows6", p.cfg.Flows6)
 	return p, nil
 }
 
 func (p *Plane) open(n nic) error {
-	spec, err := loadSpec(p.cfg.Flows)
+	spec, err := loadSpec(p.cfg)
 	if err != nil {
 		return unavailable("%w", err)
 	}
@@ -153,7 +153,7 @@ func Load(cfg Config, own net.HardwareAddr) (*Plane, error) {
 	if err := checkOwn(cfg.Interface, own); err != nil {
 		return nil, err
 	}
-	spec, err := loadSpec(cfg.Flows)
+	spec, err := loadSpec(cfg)
 	if err != nil {
 		return nil, unavailable("%w", err)
 	}
@@ -195,7 +195,7 @@ func (p *Plane) active() *image {
 }
 
 // Apply implements dataplane.Plane. Invalid snapshots (dataplane.ErrInvalid)
-// include those above the limits of this package and those with IPv6.
+// include those above the limits of this package.
 //
 // If the interface was removed and has come back, Apply attaches to it again;
 // while it is missing, Apply fails with dataplane.ErrUnavailable.
@@ -318,10 +318,8 @@ func (p *Plane) takeBackIDs(s dataplane.Snapshot) error {
 			servers[uint16(i)] = true
 		}
 	}
-	for i := range p.active().Services {
-		if id := p.active().Services[i].Id; id != 0 {
-			services[id] = true
-		}
+	for id := range serviceIDs(p.active()) {
+		services[id] = true
 	}
 	for _, svc := range s.Services {
 		id := p.ids.service(svc.ServiceKey)
@@ -336,6 +334,9 @@ func (p *Plane) takeBackIDs(s dataplane.Snapshot) error {
 	keepServer := func(id uint16) bool { return servers[id] }
 
 	flowTable(p.kernel.flows.elements).clear(keepService, keepServer)
+	flowTable6(p.kernel.flows6.elements).clear(keepService, keepServer)
+	// A datagram's key has no service, but its server belongs to one.
+	flowTable6(p.kernel.fragments.elements).clear(func(uint16) bool { return true }, keepServer)
 	goneServices, goneServers := p.ids.take(keepService, keepServer)
 	if err := p.settle(goneServices, goneServers); err != nil {
 		return err

@@ -28,6 +28,8 @@ var reasonNames = [...]string{
 	bpf.DirectorReasonREASON_SYN_EVICTED:     "syn_evicted",
 	bpf.DirectorReasonREASON_FLOW_EVICTED:    "flow_evicted",
 	bpf.DirectorReasonREASON_FLOW_NOT_STORED: "flow_not_stored",
+	bpf.DirectorReasonREASON_ND_LEASE_ENDED:  "nd_lease_ended",
+	bpf.DirectorReasonREASON_ND_DRAINING:     "nd_draining",
 }
 
 // Stats implements dataplane.Plane. It has the services and servers of the
@@ -45,6 +47,7 @@ func (p *Plane) Stats() (dataplane.Stats, error) {
 		return dataplane.Stats{}, err
 	}
 	flows := flowTable(p.kernel.flows.elements).count(now, p.kernel.aging, MaxServers+1)
+	flowTable6(p.kernel.flows6.elements).count(&flows, now, p.kernel.aging)
 	for _, s := range servers {
 		c, err := p.serverCounters(s.id)
 		if err != nil {
@@ -55,7 +58,7 @@ func (p *Plane) Stats() (dataplane.Stats, error) {
 			st.Servers[s.key], st.Conns[s.key] = c, flows.conns[s.id]
 		}
 	}
-	st.Flows, st.FlowTableSize = flows.total, p.cfg.Flows
+	st.Flows, st.FlowTableSize = flows.total, p.cfg.Flows+p.cfg.Flows6
 
 	var perCPU []bpf.DirectorReasons
 	if err := p.kernel.objects.ReasonStats.Lookup(uint32(0), &perCPU); err != nil {
@@ -92,11 +95,9 @@ func (p *Plane) named() (dataplane.Stats, []counted, error) {
 		Conns:    map[dataplane.ServerKey]dataplane.Conns{},
 		Reasons:  map[string]uint64{},
 	}
-	for i := range p.active().Services {
-		if id := p.active().Services[i].Id; id != 0 {
-			key, _ := p.ids.serviceKey(id)
-			st.Services[key] = counters(p.ids.serviceNames[id].Gone)
-		}
+	for id := range serviceIDs(p.active()) {
+		key, _ := p.ids.serviceKey(id)
+		st.Services[key] = counters(p.ids.serviceNames[id].Gone)
 	}
 	var servers []counted
 	for name, id := range p.ids.servers {

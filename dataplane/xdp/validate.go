@@ -16,7 +16,7 @@ import (
 
 // What one generation holds at most.
 const (
-	MaxVIPs     = 1024
+	MaxVIPs     = 1024                                           // of one family
 	MaxServices = len(bpf.DirectorGeneration{}.ServiceShift) - 1 // id 0 means none
 	MaxServers  = len(bpf.DirectorGeneration{}.Servers) - 1      // of all services together
 	MaxSlots    = len(bpf.DirectorGeneration{}.Slots)
@@ -30,8 +30,11 @@ func invalid(format string, args ...any) error {
 // validate checks everything about s that does not depend on what the plane
 // holds already. own is the interface's address.
 func validate(s dataplane.Snapshot, own net.HardwareAddr) error {
-	if n := len(s.VIPs); n > MaxVIPs {
-		return invalid("%d virtual addresses, at most %d are possible", n, MaxVIPs)
+	v4, v6 := splitVIPs(s.VIPs)
+	for _, vips := range [][]dataplane.VIP{v4, v6} {
+		if n := len(vips); n > MaxVIPs {
+			return invalid("%d virtual addresses, at most %d of one family are possible", n, MaxVIPs)
+		}
 	}
 	if n := len(s.Services); n > MaxServices {
 		return invalid("%d services, at most %d are possible", n, MaxServices)
@@ -47,8 +50,8 @@ func validate(s dataplane.Snapshot, own net.HardwareAddr) error {
 	vips := make(map[netip.Addr]bool, len(s.VIPs))
 	for _, v := range s.VIPs {
 		switch {
-		case !v.Addr.Is4() || v.Addr.IsUnspecified() || v.Addr.IsMulticast():
-			return invalid("virtual address %s: the xdp plane forwards IPv4 unicast addresses only", v.Addr)
+		case !unicast(v.Addr):
+			return invalid("virtual address %s: the xdp plane forwards IPv4 and IPv6 unicast addresses only", v.Addr)
 		case vips[v.Addr]:
 			return invalid("virtual address %s is listed twice", v.Addr)
 		case v.Role > dataplane.Draining:
@@ -87,8 +90,8 @@ func Carries(svc dataplane.Service) error {
 		return errors.New("the xdp plane sees packets before the firewall marks them")
 	case svc.Port == 0 || svc.LastPort != 0:
 		return errors.New("the xdp plane forwards services of one port only")
-	case svc.Protocol != dataplane.TCP && svc.Protocol != dataplane.UDP:
-		return errors.New("the xdp plane forwards tcp and udp only")
+	case svc.Protocol != dataplane.TCP && svc.Protocol != dataplane.UDP && svc.Protocol != dataplane.SCTP:
+		return errors.New("the xdp plane forwards tcp, udp and sctp only")
 	case !slices.Contains(scheduler.Names(), svc.Scheduler):
 		return fmt.Errorf("the xdp plane has no scheduler %q, but %s", svc.Scheduler, strings.Join(scheduler.Names(), ", "))
 	case len(svc.SchedulerFlags) > 0:
@@ -121,8 +124,10 @@ func validateServers(svc dataplane.Service, own net.HardwareAddr) error {
 	seen := make(map[netip.Addr]bool, len(svc.Servers))
 	for _, r := range svc.Servers {
 		switch {
-		case !r.Addr.Is4() || r.Addr.IsUnspecified():
-			return invalid("service %s: real server %s: the xdp plane knows IPv4 servers only", svc.ServiceKey, r.Addr)
+		case !r.Addr.IsValid() || r.Addr.IsUnspecified() || r.Addr.Is4In6():
+			return invalid("service %s: real server %s: want the address of a machine", svc.ServiceKey, r.Addr)
+		case r.Addr.Is4() != svc.VIP.Is4():
+			return invalid("service %s: real server %s: gate forwarding keeps the address family", svc.ServiceKey, r.Addr)
 		case seen[r.Addr]:
 			return invalid("service %s: real server %s is listed twice", svc.ServiceKey, r.Addr)
 		case known(r.MAC) && !usable(r.MAC):
@@ -133,6 +138,12 @@ func validateServers(svc dataplane.Service, own net.HardwareAddr) error {
 		seen[r.Addr] = true
 	}
 	return nil
+}
+
+// unicast tells whether a can be a virtual address. A mapped one is not on
+// any wire.
+func unicast(a netip.Addr) bool {
+	return a.IsValid() && !a.IsUnspecified() && !a.IsMulticast() && !a.Is4In6() && a.Zone() == ""
 }
 
 // known tells a MAC from the absence of one: nil or all zero.
