@@ -28,6 +28,7 @@ type Lease struct {
 	beat   time.Time // when the last beat was let out
 	armed  time.Time // armed after a lapse, and no beat since; else zero
 	alive  time.Time // last sign of life of the director's loop
+	asked  time.Time // when BeforeBeat was last called
 	err    error
 	lapsed chan struct{}
 }
@@ -149,14 +150,18 @@ func (l *Lease) over(now time.Time) bool {
 }
 
 // BeforeBeat renews an armed lease. It answers whether the beat may be sent: a
-// director whose loop is stuck must look dead, so that the peer takes over.
+// director whose loop is stuck must look dead, so that the peer takes over. When
+// all of the daemon stood still, nothing is known of that loop: what is over is
+// not renewed anyway, and the beat may spare us a death.
 func (l *Lease) BeforeBeat(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.alive.IsZero() && now.Sub(l.alive) >= l.deadtime {
+	over := l.over(now)
+	stalled := !l.asked.IsZero() && now.Sub(l.asked) >= l.deadtime/2
+	l.asked = now
+	if !l.alive.IsZero() && now.Sub(l.alive) >= l.deadtime && !(over && stalled) {
 		return false
 	}
-	over := l.over(now)
 	l.beat, l.armed = now, time.Time{}
 	if l.mode != LeaseArmed {
 		return true

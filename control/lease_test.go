@@ -165,6 +165,27 @@ func TestLeaseOfAStuckLoop(t *testing.T) {
 	}
 }
 
+// TestLeaseAfterAStall: a daemon that stood still as a whole, for longer than its
+// lease and not so long that it is dead, may beat at once.
+func TestLeaseAfterAStall(t *testing.T) {
+	l, p, after := newTestLease()
+	_ = l.Set(p.now, LeaseArmed)
+	l.Alive(after(0))
+	if !l.BeforeBeat(after(100 * time.Millisecond)) {
+		t.Fatal("beat refused while the loop turns")
+	}
+	until := p.until
+	if !l.BeforeBeat(after(280*time.Millisecond)) || p.until != until {
+		t.Errorf("after a stall: no beat, or the lease until %v, want %v", p.until, until)
+	}
+	if m, _ := l.Mode(); m != LeaseSuspended {
+		t.Errorf("mode %v after a lapse", m)
+	}
+	if l.BeforeBeat(after(100 * time.Millisecond)) {
+		t.Error("a loop that does not turn then either may beat")
+	}
+}
+
 func TestLeaseTerm(t *testing.T) {
 	for deadtime, want := range map[time.Duration]time.Duration{
 		30 * time.Millisecond:  27 * time.Millisecond,
