@@ -25,8 +25,14 @@
 //  6. The lease is over before the sockets of a daemon that died are closed
 //     (lease.h).
 //
+// observe.c is the same program for when somebody looks at single packets
+// (systole_observe): a decision that is to be seen calls one of the macros of
+// observe.h, which are nothing in the program itself.
+//
 // It needs Linux 5.14 or newer (BPF syscall programs; atomics need 5.12) and
-// a little-endian machine.
+// a little-endian machine; observing needs 5.18.
 package bpf
 
 //go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -go-package bpf -type layout -type role -type flow_state -type reason -type lease_args -type generation -type service -type counters Director xdp.c -- -O2 -mcpu=v3 -Wall -Wextra -Werror -I/usr/include/x86_64-linux-gnu
+
+//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -go-package bpf -type see_record -type see_lost Observer observe.c -- -O2 -mcpu=v3 -Wall -Wextra -Werror -I/usr/include/x86_64-linux-gnu

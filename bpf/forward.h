@@ -5,6 +5,7 @@
 
 #include "fragment.h"
 #include "maps.h"
+#include "observe.h"
 #include "parse.h"
 
 static __always_inline int mac_known(const struct server *s)
@@ -35,6 +36,7 @@ static __always_inline int forward(struct generation *g, const struct packet *p,
 {
 	struct counters *c;
 
+	observe_forward(id, connections);
 	if (!mac_known(s)) {
 		/* The flow stays where it is; TCP will try again. */
 		count(REASON_NO_MAC);

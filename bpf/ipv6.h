@@ -212,6 +212,7 @@ static __always_inline int serve6(struct generation *g, const struct packet *p, 
 			      : state != FLOW_FIN || !superseded6(g, p, since, val))) {
 			__u64 next = FLOW_VAL(FLOW_SERVER(val), next_state(state, p),
 					      FLOW_VERSION(val), now);
+			observe_flow(state, FLOW_STATE(next));
 			if (next != val)
 				val6_swap(f, val, next);
 			*server = FLOW_SERVER(val);
@@ -229,6 +230,7 @@ static __always_inline int serve6(struct generation *g, const struct packet *p, 
 	if (!id)
 		return leave(ended, REASON_NO_SERVER);
 	state = p->protocol == IPPROTO_UDP ? FLOW_UDP : FLOW_SYN;
+	observe_flow(f ? FLOW_STATE(val) : FLOW_FREE, state);
 	if (!f)
 		store6(0, hash, k, FLOW_VAL((__u64)id, state, 0, now));
 	else if (!val6_swap(f, val, FLOW_VAL((__u64)id, state, FLOW_VERSION(val), now)))

@@ -28,6 +28,7 @@
 
 #include "consts.h"
 #include "maps.h"
+#include "observe.h"
 #include "parse.h"
 #include "schedule.h"
 #include "flow.h"
@@ -149,6 +150,7 @@ static __always_inline int serve(struct generation *g, const struct packet *p,
 			      : state != FLOW_FIN || !superseded(g, p, v, val))) {
 			__u64 next = FLOW_VAL(FLOW_SERVER(val), next_state(state, p),
 					      FLOW_VERSION(val), now);
+			observe_flow(state, FLOW_STATE(next));
 			/* Once per age unit or change of state, not per packet. */
 			if (next != val)
 				flow_swap(f, val, next);
@@ -173,6 +175,7 @@ static __always_inline int serve(struct generation *g, const struct packet *p,
 	if (!id)
 		return leave(ended, REASON_NO_SERVER);
 	state = p->protocol == IPPROTO_UDP ? FLOW_UDP : FLOW_SYN;
+	observe_flow(f ? FLOW_STATE(val) : FLOW_FREE, state);
 	if (f) {
 		/* The entry is this flow's already; only its server changes. */
 		if (!flow_swap(f, val, FLOW_VAL(id, state, FLOW_VERSION(val), now)))
@@ -267,8 +270,11 @@ GLOBAL __u64 untagged(struct xdp_md *ctx)
 	return (__u64)data[8] << 16 | (ETH_HLEN + TAG_LEN);
 }
 
-SEC("xdp")
-int systole_xdp(struct xdp_md *ctx)
+#ifndef ENTRY /* observe.c has another */
+#define ENTRY SEC("xdp") int systole_xdp
+#endif
+
+ENTRY(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;

@@ -20,6 +20,9 @@ type kernelSide struct {
 	aging   aging
 	jiffy   time.Duration
 	lease   *leaseCall
+	// constants are the values of the program's, by name, for its twin that is
+	// observed.
+	constants map[string][]byte
 
 	state        mapping[bpf.DirectorState]
 	flows        mapping[bpf.DirectorBucket]
@@ -96,6 +99,12 @@ func load(spec *ebpf.CollectionSpec, adopted map[string]*ebpf.Map) (*kernelSide,
 	}
 	if err := setDaemon(spec); err != nil {
 		return nil, err
+	}
+	k.constants = make(map[string][]byte)
+	for name, v := range spec.Variables {
+		if v.Constant() {
+			k.constants[name] = slices.Clone(v.Value)
+		}
 	}
 	opts := &ebpf.CollectionOptions{MapReplacements: replacements}
 	if err := spec.LoadAndAssign(&k.objects, opts); err != nil {

@@ -37,6 +37,8 @@ type Plane struct {
 	grace    chan struct{}         // closed when nobody uses the idle half any more
 	closed   bool
 
+	observation *Observation // nil: nobody looks
+
 	leaseMu sync.Mutex   // taken after mu, if both are
 	old     predecessor  // while deferred, if its flows can be read; its end under leaseMu too
 	reading sync.RWMutex // held while the maps are read for Stats; taken after mu
