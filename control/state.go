@@ -40,7 +40,9 @@ type State struct {
 	// Reasons counts packets of the primary plane that were not forwarded by
 	// a flow, by what became of them.
 	Reasons map[string]uint64 `json:"reasons"`
-	Flows   int64             `json:"flows"` // -1: not known
+	// CPUs are the primary plane's counters by CPU, if it can tell them.
+	CPUs  []dataplane.CPUStats `json:"cpus,omitempty"`
+	Flows int64                `json:"flows"` // -1: not known
 
 	FlowTableSize int `json:"flow_table_size"` // entries
 

@@ -45,7 +45,7 @@ func (d *Director) Status(ctx context.Context) (*State, error) {
 
 // count puts the counters in their places.
 func (s *State) count(st dataplane.Stats) {
-	s.Reasons, s.Flows, s.FlowTableSize = st.Reasons, st.Flows, st.FlowTableSize
+	s.Reasons, s.CPUs, s.Flows, s.FlowTableSize = st.Reasons, st.CPUs, st.Flows, st.FlowTableSize
 	for i := range s.Services {
 		svc := &s.Services[i]
 		svc.Counters = st.Services[svc.Key]

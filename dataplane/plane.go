@@ -79,6 +79,15 @@ type ServerKey struct {
 	Server  netip.Addr
 }
 
+// CPUStats are the counters of one CPU.
+type CPUStats struct {
+	CPU int `json:"cpu"`
+	// Counters are of the real servers there are now; those of servers that
+	// have gone are in the services' alone.
+	Counters Counters          `json:"counters"`
+	Reasons  map[string]uint64 `json:"reasons"`
+}
+
 // Stats are a plane's counters since it was first loaded.
 type Stats struct {
 	Services map[ServiceKey]Counters
@@ -87,6 +96,9 @@ type Stats struct {
 	// Reasons counts packets by what became of them other than being
 	// forwarded by a flow: "no_server", "lease_ended", "second_chance" ...
 	Reasons map[string]uint64
+	// CPUs are counters by CPU, of those that there can be; nil if the plane
+	// cannot tell.
+	CPUs []CPUStats
 	// Flows is the number of entries of the flow table in use, FlowTableSize
 	// how many it has; -1 if the plane cannot tell.
 	Flows         int64

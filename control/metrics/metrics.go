@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,6 +27,9 @@ var (
 	lease     = desc("lease", "1 for how the data plane's lease is kept: ended, armed, unlimited, suspended, fenced, or none.", "state")
 	flows     = desc("flows", "Entries of the flow table in use.")
 	reasons   = desc("dataplane_packets_total", "Packets not forwarded by a flow, by what became of them.", "reason")
+
+	cpuPackets = desc("dataplane_cpu_packets_total", "Packets forwarded, by CPU.", "cpu")
+	cpuReasons = desc("dataplane_cpu_reasons_total", "Packets not forwarded by a flow, by CPU and by what became of them.", "cpu", "reason")
 
 	node     = desc("node_status", "1 for a director's status as heartbeat sees it: init, up, active or dead.", "node", "state")
 	lastBeat = desc("node_last_beat_seconds", "Time since the last beat of a director.", "node")
@@ -137,6 +141,13 @@ func (r renderer) director(s *control.State) {
 	}
 	for name, n := range s.Reasons {
 		r.counter(reasons, n, name)
+	}
+	for _, c := range s.CPUs {
+		cpu := strconv.Itoa(c.CPU)
+		r.counter(cpuPackets, c.Counters.Packets, cpu)
+		for name, n := range c.Reasons {
+			r.counter(cpuReasons, n, cpu, name)
+		}
 	}
 	r.gauge(reloadOK, flag(s.Config.ReloadOK))
 	r.gauge(loadTime, float64(s.Config.Loaded.UnixNano())/1e9)

@@ -48,8 +48,9 @@ func (p *Plane) Stats() (dataplane.Stats, error) {
 	}
 	flows := flowTable(p.kernel.flows.elements).count(now, p.kernel.aging, MaxServers+1)
 	flowTable6(p.kernel.flows6.elements).count(&flows, now, p.kernel.aging)
+	st.CPUs = make([]dataplane.CPUStats, ebpf.MustPossibleCPU())
 	for _, s := range servers {
-		c, err := p.serverCounters(s.id)
+		c, err := p.serverCounters(s.id, st.CPUs)
 		if err != nil {
 			return dataplane.Stats{}, err
 		}
@@ -64,9 +65,11 @@ func (p *Plane) Stats() (dataplane.Stats, error) {
 	if err := p.kernel.objects.ReasonStats.Lookup(uint32(0), &perCPU); err != nil {
 		return dataplane.Stats{}, fmt.Errorf("read reason counters: %w", err)
 	}
-	for i, reason := range reasonNames {
-		for _, cpu := range perCPU {
-			st.Reasons[reason] += cpu.Count[i]
+	for n := range st.CPUs {
+		st.CPUs[n].CPU, st.CPUs[n].Reasons = n, map[string]uint64{}
+		for i, reason := range reasonNames {
+			st.Reasons[reason] += perCPU[n].Count[i]
+			st.CPUs[n].Reasons[reason] = perCPU[n].Count[i]
 		}
 	}
 	return st, nil
@@ -124,15 +127,19 @@ func add(a, b dataplane.Counters) dataplane.Counters {
 	}
 }
 
-// serverCounters adds up a server's counters over all CPUs.
-func (p *Plane) serverCounters(id uint16) (dataplane.Counters, error) {
+// serverCounters adds up a server's counters over all CPUs, and adds them to
+// those of cpus, if there are any.
+func (p *Plane) serverCounters(id uint16, cpus []dataplane.CPUStats) (dataplane.Counters, error) {
 	var perCPU []bpf.DirectorCounters
 	if err := p.kernel.objects.ServerStats.Lookup(uint32(id), &perCPU); err != nil {
 		return dataplane.Counters{}, fmt.Errorf("read counters of server id %d: %w", id, err)
 	}
 	var sum dataplane.Counters
-	for _, cpu := range perCPU {
+	for i, cpu := range perCPU {
 		sum = add(sum, counters(cpu))
+		if cpus != nil {
+			cpus[i].Counters = add(cpus[i].Counters, counters(cpu))
+		}
 	}
 	return sum, nil
 }
@@ -142,7 +149,7 @@ func (p *Plane) serverCounters(id uint16) (dataplane.Counters, error) {
 func (p *Plane) settle(services, servers []uint16) error {
 	zero := make([]bpf.DirectorCounters, ebpf.MustPossibleCPU())
 	for _, id := range servers {
-		c, err := p.serverCounters(id)
+		c, err := p.serverCounters(id, nil)
 		if err != nil {
 			return err
 		}
