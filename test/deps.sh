@@ -14,6 +14,7 @@ want curl curl
 want dig dnsutils
 want ip iproute2
 want nft nftables
+want tcpdump tcpdump # reads what systole capture writes
 want ps procps # heartbeat's scripts
 want nsenter util-linux
 want nft nftables

@@ -27,7 +27,11 @@ type cli struct {
 	Run     runCmd     `cmd:"" help:"Be the director: run the daemon in the foreground."`
 	Check   checkCmd   `cmd:"" help:"Check a config file; needs neither root nor a running director."`
 	Status  statusCmd  `cmd:"" help:"Show the director's state. Exit code: 0 ok, 1 degraded, 2 critical, 3 not running."`
+	Stats   statsCmd   `cmd:"" help:"Print the data plane's counters: by service, real server and reason, with --cpu by CPU."`
 	Ipvs    ipvsCmd    `cmd:"" help:"Print the virtual server table in ipvsadm's form, whichever plane forwards."`
+	Flows   flowsCmd   `cmd:"" help:"List the flow table, or count it: which client has which real server."`
+	Trace   traceCmd   `cmd:"" help:"Follow a client's packets through each decision of the data plane."`
+	Capture captureCmd `cmd:"" help:"Write the packets that XDP forwards, which tcpdump cannot see, as pcapng."`
 	Standby standbyCmd `cmd:"" help:"Hand resource groups to the peer; no connection is lost."`
 
 	Takeover takeoverCmd `cmd:"" help:"Take resource groups from the peer; no connection is lost."`

@@ -16,17 +16,16 @@ import (
 )
 
 // stubborn is a director that begins a hand-over and never ends it.
-type stubborn struct{ refuse error }
+type stubborn struct {
+	api.Director // what it is not asked for
+	refuse       error
+}
 
 func (s stubborn) Status(context.Context) (*control.State, error) {
 	return &control.State{Node: "node1", Holds: "all", Takeover: control.TakeoverState{Standby: "asked"}}, nil
 }
-func (s stubborn) Standby(context.Context, string) error               { return s.refuse }
-func (s stubborn) Takeover(context.Context, string) error              { return s.refuse }
-func (s stubborn) Reload(context.Context) error                        { return nil }
-func (s stubborn) Quiesce(context.Context, string, string, bool) error { return nil }
-func (s stubborn) AddNodes(context.Context, []string) error            { return nil }
-func (s stubborn) RemoveNodes(context.Context, []string) error         { return nil }
+func (s stubborn) Standby(context.Context, string) error  { return s.refuse }
+func (s stubborn) Takeover(context.Context, string) error { return s.refuse }
 
 func (s stubborn) ChoosePlane(context.Context, string) error { return nil }
 

@@ -1,12 +1,15 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"iter"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,12 +18,17 @@ import (
 	"systole/control"
 	"systole/control/broker"
 	"systole/control/broker/brokertest"
+	"systole/dataplane"
+	"systole/dataplane/observe"
 )
 
 // fakeDirector records what it was asked.
 type fakeDirector struct {
 	calls []string
 	err   error
+
+	flows  []dataplane.Flow
+	source func(observe.Config) (observe.Source, error)
 }
 
 func (f *fakeDirector) note(parts ...string) error {
@@ -50,6 +58,15 @@ func (f *fakeDirector) RemoveNodes(_ context.Context, names []string) error {
 
 func (f *fakeDirector) ChoosePlane(_ context.Context, plane string) error {
 	return f.note("plane", plane)
+}
+func (f *fakeDirector) Flows() (iter.Seq[dataplane.Flow], error) {
+	return slices.Values(f.flows), f.err
+}
+func (f *fakeDirector) Observe(cfg observe.Config) (observe.Source, error) {
+	if f.err != nil || f.source == nil {
+		return nil, cmp.Or(f.err, observe.ErrUnobservable)
+	}
+	return f.source(cfg)
 }
 
 func serve(t *testing.T, d Director) (*Client, string) {

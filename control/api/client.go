@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 
 	"systole/control"
@@ -83,33 +84,43 @@ func (c *Client) RemoveNodes(ctx context.Context, names []string) error {
 }
 
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	body, err := c.open(ctx, method, path, in)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(body).Decode(out); err != nil {
+		return fmt.Errorf("control socket %s: answer not understood (is the director of another version?): %w", c.socket, err)
+	}
+	return nil
+}
+
+// open asks and returns the answer, if it is not a refusal.
+func (c *Client) open(ctx context.Context, method, path string, in any) (io.ReadCloser, error) {
 	var body bytes.Buffer
 	if in != nil {
 		if err := json.NewEncoder(&body).Encode(in); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	req, err := http.NewRequestWithContext(ctx, method, dial.URL(path), &body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return dial.Explain(c.socket, err)
+		return nil, dial.Explain(c.socket, err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp.Body, nil
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		var e errorReply
-		if json.NewDecoder(resp.Body).Decode(&e) != nil || e.Error == "" {
-			return fmt.Errorf("control socket %s: %s", c.socket, resp.Status)
-		}
-		return errors.New(e.Error)
+	var e errorReply
+	if json.NewDecoder(resp.Body).Decode(&e) != nil || e.Error == "" {
+		return nil, fmt.Errorf("control socket %s: %s", c.socket, resp.Status)
 	}
-	if out == nil {
-		return nil
-	}
-	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
-		return fmt.Errorf("control socket %s: answer not understood (is the director of another version?): %w", c.socket, err)
-	}
-	return nil
+	return nil, errors.New(e.Error)
 }

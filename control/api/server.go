@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"net"
 	"net/http"
@@ -17,6 +18,8 @@ import (
 
 	"systole/control"
 	"systole/control/broker"
+	"systole/dataplane"
+	"systole/dataplane/observe"
 )
 
 type (
@@ -51,6 +54,8 @@ type Director interface {
 	AddNodes(ctx context.Context, names []string) error
 	RemoveNodes(ctx context.Context, names []string) error
 	ChoosePlane(ctx context.Context, plane string) error
+	Flows() (iter.Seq[dataplane.Flow], error)
+	Observe(cfg observe.Config) (observe.Source, error)
 }
 
 // Listen makes the control socket, mode 0600. A socket left by a director that
@@ -106,6 +111,8 @@ func Handler(d Director, b *broker.Broker) http.Handler {
 		s, err := d.Status(r.Context())
 		reply(w, s, err)
 	})
+	mux.HandleFunc("GET /v1/flows", func(w http.ResponseWriter, r *http.Request) { listFlows(w, r, d) })
+	mux.HandleFunc("POST /v1/observe", func(w http.ResponseWriter, r *http.Request) { observePackets(w, r, d) })
 	mux.HandleFunc("POST /v1/standby", func(w http.ResponseWriter, r *http.Request) {
 		act(w, r, func(in classRequest) error { return d.Standby(r.Context(), in.Class) })
 	})
@@ -157,7 +164,7 @@ func decode(r io.Reader, in any) error {
 }
 
 // notNow are the errors of requests that were good and may be tried again.
-var notNow = []error{context.DeadlineExceeded, context.Canceled, broker.ErrBusy, broker.ErrStopped, broker.ErrSubscriptions}
+var notNow = []error{context.DeadlineExceeded, context.Canceled, broker.ErrBusy, broker.ErrStopped, broker.ErrSubscriptions, observe.ErrBusy}
 
 func reply(w http.ResponseWriter, v any, err error) {
 	w.Header().Set("Content-Type", "application/json")
