@@ -104,7 +104,7 @@ func TestRealClientsAndServers(t *testing.T) {
 
 	t.Run("systole ipvs prints ipvsadm's form", func(t *testing.T) {
 		out, err := p.systole("node1", "ipvs", "-ln")
-		if err != nil || !strings.HasPrefix(out, "IP Virtual Server version 1.2.1 (size=65536)\nProt LocalAddress:Port Scheduler Flags\n") {
+		if err != nil || !strings.HasPrefix(out, "IP Virtual Server version 1.2.1 (size=98304)\nProt LocalAddress:Port Scheduler Flags\n") {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		for _, want := range []string{
