@@ -73,8 +73,11 @@ static __always_inline int from_peer(struct generation *g, const struct ethhdr *
 	__u64 found = 0;
 
 #pragma unroll
-	for (__u32 i = 0; i < MAX_PEERS; i++)
+	for (__u32 i = 0; i < MAX_PEERS; i++) {
 		found |= (mac_difference(eth->h_source, g->peers[i].addr) - 1) >> 63 << i;
+		/* One after the other: all at once they would be on the stack. */
+		asm volatile("" : "+r"(found) : : "memory");
+	}
 	return (found & ((1ULL << (g->npeers & 63)) - 1)) != 0;
 }
 
