@@ -330,7 +330,8 @@ static __always_inline void read_head(struct see_scratch *s, struct xdp_md *ctx)
 	__builtin_memset(s->head, 0, SEE_HEAD);
 	if (n > SEE_HEAD)
 		n = SEE_HEAD;
-	if (n > 0)
+	/* Not n > 0: Linux 6.1 does not learn from it that n is not 0. */
+	if (n >= ETH_HLEN)
 		bpf_xdp_load_bytes(ctx, 0, s->head, n);
 }
 
@@ -343,7 +344,7 @@ static __always_inline __u32 keep(struct see_scratch *s, struct xdp_md *ctx, __u
 		n = see_snap;
 	if (n > SEE_SNAP_MAX)
 		n = SEE_SNAP_MAX;
-	if (at > SEE_SNAP_MAX || n == 0)
+	if (at > SEE_SNAP_MAX || n < ETH_HLEN)
 		return 0;
 	if (bpf_xdp_load_bytes(ctx, 0, s->data + at, n))
 		return 0;
