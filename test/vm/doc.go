@@ -27,7 +27,7 @@
 //
 //   - the tests of bpf, dataplane/xdp and dataplane/ipvs, which need the kernel
 //     that most directors have, or IPVS, which the host's kernel may lack;
-//   - package guest: a whole director on IPVS, the same traffic through XDP and
+//   - package guest: the same traffic through XDP and
 //     IPVS compared packet by packet (build/verdicts.txt), and the instructions
 //     that a packet costs with either (build/instructions.txt).
 //

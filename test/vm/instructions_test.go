@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 	"text/tabwriter"
-	"time"
 )
 
 var (
@@ -91,7 +90,7 @@ func readTable(b []byte) (map[string]instructions, error) {
 func TestInstructions(t *testing.T) {
 	t.Parallel()
 	guest := compile(t, "systole/test/vm/guest").with("-test.run", "^TestInstructions$", "-test.v")
-	lines := boot(t, Machine{Kernel: *series, Programs: []Program{guest}, Counted: true, Timeout: 3 * time.Minute})
+	lines := boot(t, Machine{Kernel: *series, Programs: []Program{guest}, Counted: true})
 	all, err := parseInstructions(lines)
 	if err != nil || len(all) == 0 {
 		t.Fatalf("%d kinds of traffic, %v", len(all), err)

@@ -37,7 +37,7 @@ type Machine struct {
 	// Counted makes the machine's clock count instructions, one a nanosecond,
 	// on one CPU: measured times are exact, and independent of the host.
 	Counted bool
-	Timeout time.Duration // of the whole run; 0: two minutes
+	Timeout time.Duration // of the whole run; 0: four minutes
 }
 
 // Program is a static program to be run.
@@ -74,7 +74,7 @@ func (m Machine) Run(ctx context.Context, line func(string)) (exit int, err erro
 	}
 	timeout := m.Timeout
 	if timeout == 0 {
-		timeout = 2 * time.Minute
+		timeout = 4 * time.Minute
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

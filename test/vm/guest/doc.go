@@ -1,7 +1,6 @@
 // Package guest has the tests that package vm runs in its virtual machine; on
 // the host's kernel `go test` finds nothing to do here.
 //
-//   - A whole director on IPVS: the daemon, clients, real servers.
 //   - The same traffic through XDP and through IPVS, compared frame by frame.
 //   - Instructions per packet of both.
 //
