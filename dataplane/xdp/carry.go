@@ -163,7 +163,7 @@ func (p *Plane) carry() (copied int, err error) {
 	}
 	now := uint32(jiffies >> p.kernel.aging.shift)
 	p.old.changed(jiffies, func(f *dataplane.Flow) {
-		if p.insert(f, now) {
+		if p.insert(f, now, false) {
 			copied++
 		}
 	})

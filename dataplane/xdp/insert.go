@@ -133,7 +133,7 @@ const insertPart = 256
 // are of services and servers of the generation in force; what is left of their
 // life is Expires, or if that is 0, follows from Age. A flow that is here
 // already is replaced if it is older here; of an address that is active here
-// never, packets know better. An entry in use is given away only if it is on
+// only while the plane is detached, for packets know better. An entry in use is given away only if it is on
 // probation and no younger.
 //
 // stored counts those that are in the table after it, in this or a newer form.
@@ -162,16 +162,23 @@ func (p *Plane) insertPart(flows []dataplane.Flow) (stored int, err error) {
 		return 0, err
 	}
 	now := uint32(jiffies >> p.kernel.aging.shift)
+	detached := p.att != nil && p.att.gone()
 	for i := range flows {
-		if p.insert(&flows[i], now) {
+		if p.insert(&flows[i], now, detached) {
 			stored++
 		}
 	}
 	return stored, nil
 }
 
-// insert stores one flow. p.mu is held, so no id is taken back meanwhile.
-func (p *Plane) insert(f *dataplane.Flow, now uint32) bool {
+// coarse is by how much a flow of another plane may seem older than it is: the
+// kernel lists whole seconds, and an age unit here is almost one.
+const coarse = 2 * time.Second
+
+// insert stores one flow. detached: no packet comes here, so another plane may
+// know better what becomes of an address that is active. p.mu is held, so no id
+// is taken back meanwhile.
+func (p *Plane) insert(f *dataplane.Flow, now uint32, detached bool) bool {
 	if !f.Client.Addr().Is4() || !f.Service.VIP.Is4() {
 		return false
 	}
@@ -196,7 +203,13 @@ func (p *Plane) insert(f *dataplane.Flow, now uint32) bool {
 			}
 			continue
 		}
-		if _, active := p.since[f.Service.VIP]; active || int32(in.seen-flowSeen(val)) < 0 {
+		newer := int32(in.seen - flowSeen(val))
+		if _, active := p.since[f.Service.VIP]; active && detached {
+			newer += int32(coarse/p.unit()) + 1
+		} else if active {
+			return true
+		}
+		if newer < 0 {
 			return true
 		}
 		next := flowValue(server, state, flowVersion(val), in.seen)

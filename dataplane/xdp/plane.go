@@ -190,6 +190,18 @@ func (p *Plane) Info() dataplane.Info {
 	return info
 }
 
+// Attachable tells of a plane that is detached whether the next Apply could
+// attach it: its interface is there, and nobody else's program is on it.
+func (p *Plane) Attachable() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	n, err := findNIC(p.cfg.Interface)
+	return err == nil && (p.cfg.Evict || !n.xdp.Attached)
+}
+
 // active is the half the program uses.
 func (p *Plane) active() *image {
 	state := &p.kernel.state.elements[0]
