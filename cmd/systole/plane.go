@@ -10,6 +10,17 @@ import (
 	"systole/control"
 )
 
+// Help is what --help says beyond the list of flags.
+func (planeCmd) Help() string {
+	return `Connections outlive a change. The plane that gives a service up goes on with
+what it has, and its connections are copied to the other one. If XDP is lost
+(another program in its place, the interface gone) IPVS goes on with its
+connections, and gives them back when XDP is attached again; packets that come
+within the hundredths of a second until IPVS has them are answered with a reset.
+So before XDP is taken off on purpose, say "plane ipvs", and wait for
+"connections carried" in the log.`
+}
+
 type planeCmd struct {
 	Plane string `arg:"" optional:"" default:"" enum:",auto,xdp,ipvs" help:"xdp: XDP carries what it can, and IPVS has none of it; ipvs: IPVS carries what it can; auto: XDP, and IPVS where XDP cannot or is down. Default: show it."`
 	socketFlag

@@ -10,6 +10,7 @@ import (
 	"systole/control"
 	"systole/control/config"
 	"systole/dataplane"
+	"systole/dataplane/carry"
 	"systole/dataplane/fallback"
 	"systole/dataplane/ipvs"
 	"systole/dataplane/xdp"
@@ -25,6 +26,10 @@ type planes struct {
 // notWanted is why there is no XDP if the operator wants none.
 const notWanted = "dataplane.mode is ipvs"
 
+// watchPeriod is how often it is looked whether XDP is still attached; a look is
+// a system call.
+const watchPeriod = 10 * time.Millisecond
+
 // openPlanes opens XDP (native, else generic) and kernel IPVS where the kernel
 // has it. One is enough; none is an error, but on a witness, which has none.
 func openPlanes(cfg *config.Config, log *slog.Logger) (planes, error) {
@@ -32,9 +37,14 @@ func openPlanes(cfg *config.Config, log *slog.Logger) (planes, error) {
 		return planes{}, nil
 	}
 	c := fallback.Config{
-		XDP:  fallback.Member{Name: "xdp", Carries: xdp.Carries, Why: notWanted},
-		IPVS: fallback.Member{Name: "ipvs", Carries: ipvs.Carries},
-		Log:  log, Now: time.Now,
+		XDP:   fallback.Member{Name: "xdp", Carries: xdp.Carries, Why: notWanted},
+		IPVS:  fallback.Member{Name: "ipvs", Carries: ipvs.Carries},
+		Carry: carry.Between(log),
+		Back: func(p dataplane.Plane) bool {
+			x, ok := p.(*xdp.Plane)
+			return ok && x.Attachable()
+		},
+		Log: log, Now: time.Now,
 	}
 	var reasons []error
 	missing := func(m *fallback.Member, err error) {
@@ -76,6 +86,7 @@ func openPlanes(cfg *config.Config, log *slog.Logger) (planes, error) {
 		}
 	}
 	p := planes{both: fallback.New(c)}
+	go p.both.Watch(watchPeriod)
 	p.table, _ = c.XDP.Plane.(*xdp.Plane)
 	if err := p.both.Declare(control.Services(cfg)); err != nil {
 		return planes{}, errors.Join(fmt.Errorf("%s: %w", cfg.File, err), p.close())

@@ -16,6 +16,13 @@
 //     It forgets the service when the last of them has ended.
 //  5. The lease is granted to every plane that keeps one, also to one that was
 //     opened later.
+//  6. When XDP is lost (its interface, or its place there to another program),
+//     IPVS gets its connections (Config.Carry) and goes on with them. XDP is not
+//     attached again before it has those of IPVS. By command the connections
+//     are copied as well, so that XDP can be taken off after "plane ipvs"
+//     without a loss.
+//  7. Nothing of this holds the caller up, or takes longer than half a minute;
+//     what was not carried by then is said, and XDP is attached without it.
 //
 // # Why IPVS may hold what XDP carries
 //
@@ -30,8 +37,15 @@
 //
 // # Limits
 //
-// Connections are not copied from plane to plane: they end where they began, so
-// they survive a change that both planes live through, not the loss of a plane
-// that had them. After a return to XDP a client of a udp service that IPVS
-// served may get another server. The choice is forgotten when the daemon ends.
+// A segment that comes between the loss of XDP and the end of the carrying finds
+// no connection, and the kernel resets it: with Watch that is some hundredths of
+// a second and the time it takes to send the flows. Only "plane ipvs" before a
+// loss that is meant avoids it.
+//
+// What XDP carries and IPVS cannot hold (choice xdp, a service that IPVS cannot
+// carry) ends with XDP. A carry that fails is not repeated, but for the next
+// loss or command; a connection that IPVS alone has stays there, as XDP passes
+// what it has no flow of. After a return by command a client of a udp service
+// that IPVS served may get another server until it is carried. The choice is
+// forgotten when the daemon ends.
 package fallback

@@ -25,8 +25,12 @@ type Member struct {
 // Config is what New needs.
 type Config struct {
 	XDP, IPVS Member
-	Log       *slog.Logger
-	Now       func() time.Time
+	Carry     Carry // nil: connections end in the plane where they began
+	// Back tells whether an XDP plane that is detached could be attached now.
+	// It is needed with Carry.
+	Back func(xdp dataplane.Plane) bool
+	Log  *slog.Logger
+	Now  func() time.Time
 }
 
 // Plane implements dataplane.Plane over the two.
@@ -43,6 +47,7 @@ type Plane struct {
 	strayed    bool      // IPVS may have connections of services that XDP carries
 	looked     time.Time // when Tend last did something
 	closed     bool
+	carrier
 
 	// Taken after mu, if both are; Renew takes this one alone.
 	leaseMu sync.Mutex
@@ -77,7 +82,10 @@ var _ dataplane.Plane = (*Plane)(nil)
 
 // New returns the plane of c's members, at least one of which is there.
 func New(c Config) *Plane {
-	return &Plane{log: c.Log, now: c.Now, members: [2]*member{{Member: c.XDP}, {Member: c.IPVS}}}
+	return &Plane{
+		log: c.Log, now: c.Now, members: [2]*member{{Member: c.XDP}, {Member: c.IPVS}},
+		carrier: carrier{carry: c.Carry, back: c.Back},
+	}
 }
 
 // candidate is what Decide needs to know of a member.
@@ -136,6 +144,7 @@ func (p *Plane) Choose(c Choice) error {
 			return fmt.Errorf("plane %s: %s", c, m.Why)
 		}
 	}
+	p.chosen(p.choice, c)
 	p.choice = c
 	return nil
 }
@@ -162,7 +171,7 @@ func (p *Plane) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 	followed := false
 	for _, i := range order {
 		m := p.members[i]
-		if m.Plane == nil {
+		if m.Plane == nil || i == 0 && p.mustWait(m) {
 			continue
 		}
 		part := s
@@ -181,6 +190,9 @@ func (p *Plane) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 	}
 	p.services = s.Services
 	p.generation++
+	if p.able() {
+		p.attached()
+	}
 	p.note(carriages)
 	return p.generation, nil
 }
@@ -242,6 +254,7 @@ func (p *Plane) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true
+	p.stopCarry()
 	var errs []error
 	for _, m := range p.members {
 		if m.opened != nil { // it may have come a moment ago

@@ -27,6 +27,7 @@ func (p *Plane) Tend() (again bool) {
 	for i, m := range p.members {
 		again = p.hear(i, m) || again
 	}
+	again = p.tendCarrier() || again
 	now := p.now()
 	if now.Sub(p.looked) < lookPeriod {
 		return again
@@ -131,6 +132,9 @@ func (p *Plane) welcome(m *member) bool {
 	p.leaseMu.Lock()
 	defer p.leaseMu.Unlock()
 	m.Plane, m.Why = o.plane, ""
+	if m == p.members[0] {
+		p.away = true // IPVS has connections that it has not
+	}
 	left := p.granted
 	if left != dataplane.Unlimited {
 		left = max(0, left-p.now().Sub(p.grantAt))

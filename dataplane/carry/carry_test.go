@@ -1,0 +1,85 @@
+package carry
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"systole/dataplane"
+	"systole/dataplane/ipvs"
+	"systole/dataplane/planetest"
+)
+
+func flows(n int) []dataplane.Flow {
+	out := make([]dataplane.Flow, n)
+	for i := range out {
+		out[i].Client = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 40000)
+	}
+	return out
+}
+
+// Every connection is inserted once, in order; those that are stored count.
+func TestInsert(t *testing.T) {
+	for _, n := range []int{0, 1, insertPart, 2*insertPart + 7} {
+		var got []dataplane.Flow
+		stored, err := insert(t.Context(), slices.Values(flows(n)), func(part []dataplane.Flow) (int, error) {
+			got = append(got, part...)
+			return (len(part) + 1) / 2, nil
+		})
+		if err != nil || !slices.Equal(got, flows(n)) || stored < n/2 || stored > n/2+3 {
+			t.Errorf("%d: %d inserted, %d stored, %v", n, len(got), stored, err)
+		}
+	}
+}
+
+func TestInsertEnds(t *testing.T) {
+	closed := errors.New("closed")
+	if n, err := insert(t.Context(), slices.Values(flows(insertPart)), func([]dataplane.Flow) (int, error) { return 9, closed }); n != 9 || !errors.Is(err, closed) {
+		t.Error(n, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	parts := 0
+	n, err := insert(ctx, slices.Values(flows(3*insertPart)), func(p []dataplane.Flow) (int, error) {
+		parts++
+		cancel()
+		return len(p), nil
+	})
+	if parts != 1 || n != insertPart || !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "the rest stays in ipvs") {
+		t.Error(parts, n, err)
+	}
+}
+
+func TestFeedOf(t *testing.T) {
+	f, err := feedOf(ipvs.Daemon{Role: ipvs.SyncBackup, Interface: "eth0", SyncID: 5, Group: netip.MustParseAddr("239.1.1.1"), Port: 9000, MaxLen: 1472})
+	if err != nil || f.Interface != "eth0" || f.SyncID != 5 || f.Group.String() != "239.1.1.1:9000" || f.MaxLen != 1472 {
+		t.Errorf("%+v, %v", f, err)
+	}
+	f, err = feedOf(ipvs.Daemon{Role: ipvs.SyncBackup, Interface: "lo"})
+	if err != nil || f.Group.String() != "224.0.0.81:8848" || f.MaxLen != maxMessage {
+		t.Errorf("%+v, %v", f, err)
+	}
+	if _, err = feedOf(ipvs.Daemon{Interface: "eth0", Group: netip.MustParseAddr("ff02::1")}); err == nil || !strings.Contains(err.Error(), "listens to ff02::1") {
+		t.Error(err)
+	}
+}
+
+func TestOtherPlanes(t *testing.T) {
+	fake := planetest.NewFake(time.Now)
+	if _, err := Between(slog.New(slog.DiscardHandler))(t.Context(), fake, fake); err == nil || !strings.Contains(err.Error(), "cannot be carried from *planetest.Fake") {
+		t.Error(err)
+	}
+}
+
+func TestArrived(t *testing.T) {
+	if n, err := arrived(5, 7); n != 5 || err != nil {
+		t.Error(n, err)
+	}
+	if n, err := arrived(5, 4); n != 4 || err == nil || !strings.Contains(err.Error(), "5 connections were sent to ipvs, and it has 4") {
+		t.Error(n, err)
+	}
+}
