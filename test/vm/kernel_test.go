@@ -51,3 +51,9 @@ func TestFlowSyncWithTheKernel(t *testing.T) {
 	t.Parallel()
 	boot(t, Machine{Programs: []Program{compile(t, "systole/dataplane/flowsync").with("-test.run", "AKernels", "-test.v")}})
 }
+
+// TestCarry takes XDP away from open connections, and gives it back.
+func TestCarry(t *testing.T) {
+	t.Parallel()
+	boot(t, Machine{Programs: []Program{compile(t, "systole/test/vm/guest").with("-test.run", "^TestConnectionsOutliveTheirPlane$", "-test.v")}})
+}
