@@ -105,6 +105,7 @@ type Director struct {
 	flowsThere bool      // the peer has our flow table
 	cleaned    time.Time // when housekeeping was last done
 	stopped    bool
+	kept       bool // a predecessor's generation is in force, see keep
 
 	inputs chan func()    // everything that is not a heartbeat event
 	saves  chan nodeLists // see keepNodes
@@ -152,6 +153,7 @@ func (d *Director) Run(ctx context.Context) error {
 	defer saving.Wait()
 	defer close(d.saves)
 	defer close(d.done)
+	d.keep()
 	if err := d.joinMembers(d.Now()); err != nil {
 		return err
 	}
@@ -277,6 +279,10 @@ func (d *Director) healthResult(r health.Result) {
 func (d *Director) apply() {
 	d.dirty = false
 	d.snapshot, d.why = Plan(d.cfg, d.facts)
+	if d.kept && !d.ready() {
+		return
+	}
+	d.kept = false
 	for i, p := range d.Planes {
 		_ = d.applyTo(i, p)
 	}

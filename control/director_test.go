@@ -38,6 +38,7 @@ type world struct {
 	gone   bool  // its interface
 	both   *fallback.Plane
 
+	inherited []netip.Addr // of a predecessor, until the first Apply
 	leaseless bool
 	outlives  bool     // the lease does not end with the daemon
 	rights    []string // what was granted, and told of it, in order
@@ -82,7 +83,7 @@ func (w *world) Info() dataplane.Info {
 	if w.gone {
 		return dataplane.Info{Name: "fake", Mode: dataplane.Detached, Reason: "interface eth0 is gone", Interface: "eth0", Lease: true}
 	}
-	return dataplane.Info{Name: "fake", Interface: "eth0", Lease: !w.leaseless, EndsWithDaemon: !w.leaseless && !w.outlives}
+	return dataplane.Info{Name: "fake", Interface: "eth0", Lease: !w.leaseless, EndsWithDaemon: !w.leaseless && !w.outlives, Inherited: w.inherited}
 }
 func (w *world) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 	w.mu.Lock()
@@ -95,7 +96,7 @@ func (w *world) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 			w.did = append(w.did, "role "+v.Role.String())
 		}
 	}
-	w.table = s
+	w.table, w.inherited = s, nil
 	return 1, nil
 }
 func (w *world) Renew(d time.Duration) error {

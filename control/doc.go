@@ -16,6 +16,10 @@
 //  6. A witness (cluster.witnesses) is a director without takeover, planes,
 //     addresses and checks: it is heard and votes, and owns nothing ever. A
 //     director's takeover and lease hear nothing of witnesses but the quorum.
+//  7. A daemon that starts where one was alone leaves its data plane and its
+//     addresses as they are (Kept) until it has decided who owns them; the first
+//     word of the peer decides it at once. Until all servers are known its
+//     predecessor's generation stays in force, and is replaced in one step.
 //
 // The package knows planes, heartbeat and addresses by interface only: the
 // command wires the real ones in.

@@ -93,6 +93,9 @@ func (d *Director) nodeChanged(e hb.NodeChanged) {
 
 func (d *Director) linkChanged(e hb.LinkChanged) {
 	if e.Up {
+		if d.isPeer(e.Node) && d.takeover.View().Kept != takeover.None {
+			d.step(takeover.Heard{})
+		}
 		d.event("cluster", slog.LevelInfo, "link %s to %s is up", e.Medium, e.Node)
 		return
 	}
@@ -183,7 +186,7 @@ func (d *Director) acquire(o takeover.Acquire) error {
 	}
 	d.setRoleAll(o.Class, dataplane.Active)
 	d.secondChance()
-	d.dirty = false
+	d.dirty, d.kept = false, false
 	d.snapshot, d.why = Plan(d.cfg, d.facts)
 	var errs []error
 	for i, p := range d.Planes {
@@ -214,6 +217,7 @@ func (d *Director) acquire(o takeover.Acquire) error {
 // With Drain, packets that still come are forwarded until Withdraw.
 func (d *Director) release(o takeover.Release) error {
 	err := d.eachVIP(o.Class, d.Addresses.Del)
+	d.kept = false
 	role := dataplane.Standby
 	if o.Drain {
 		role = dataplane.Draining

@@ -93,7 +93,8 @@ func (d *Director) adopt(next *config.Config, keys wire.Keys) error {
 // inherit carries what is known over to the new config, and forgets what it no
 // longer has.
 func (d *Director) inherit() {
-	held := d.takeover.View().Held
+	view := d.takeover.View()
+	held := view.Held | view.Kept
 	roles := make(map[string]dataplane.Role)
 	for i := range d.cfg.Groups {
 		g := &d.cfg.Groups[i]

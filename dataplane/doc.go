@@ -14,6 +14,9 @@
 //  4. What is not addressed to a configured service passes (promise 5).
 //  5. A plane that keeps a lease answers for its virtual addresses only while
 //     the lease runs (promise 4).
+//  6. A plane whose forwarding outlives its process goes on as it is until the
+//     first Apply of the next one, and says what it serves meanwhile, if its
+//     lease has no end (Info.Inherited).
 //
 // The package holds data and the contract only: no sockets, no clock, no log.
 // Neither it nor what lies below knows of heartbeat.

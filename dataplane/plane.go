@@ -52,6 +52,9 @@ type Info struct {
 	// EndsWithDaemon: if this process dies, an armed lease ends before the
 	// kernel closes the process's sockets.
 	EndsWithDaemon bool `json:"ends_with_daemon"`
+	// Inherited are the virtual addresses that the generation of a predecessor
+	// goes on serving, under an unlimited lease, until the first Apply.
+	Inherited []netip.Addr `json:"inherited,omitempty"`
 }
 
 // Counters count what was forwarded.

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -92,13 +93,9 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	}
 	d.addresses = vip.New(d.log, 3*d.cfg.Cluster.Keepalive)
 	defer d.addresses.Close()
-	// What an earlier daemon left after a crash goes before the first beat:
-	// the peer counts on it (takeover: "restarted and holds nothing").
-	if err := d.removeAddresses(configured(d.cfg.Own()), "left behind by an earlier daemon"); err != nil {
-		return err
-	}
-	if d.planes, err = openPlanes(d.cfg, d.log); err != nil {
-		return err
+	d.planes, err = openPlanes(d.cfg, d.log)
+	if err := errors.Join(err, d.clean()); err != nil {
+		return err // what a predecessor's program does with an address that stays is its lease's affair
 	}
 	defer func() { err = errors.Join(err, d.leave()) }()
 
@@ -109,6 +106,24 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	d.programs = broker.New(d.heartbeat)
 	d.makeDirector()
 	return d.serve(ctx, socket)
+}
+
+// clean removes the virtual addresses that an earlier daemon left after a crash,
+// before the first beat: the peer counts on it (takeover: "restarted and holds
+// nothing"). Those for which its data plane still forwards because it was alone
+// stay, and are ours to look after.
+func (d *daemon) clean() error {
+	kept := control.Kept(d.cfg.Own(), d.planes.list())
+	left := slices.DeleteFunc(configured(d.cfg.Own()), func(a vip.Addr) bool { return slices.Contains(kept, a) })
+	errs := []error{d.removeAddresses(left, "left behind by an earlier daemon")}
+	for _, a := range kept {
+		there, err := d.addresses.Present(a)
+		if err == nil && there {
+			err = d.addresses.Add(a)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // leave is the way out, however it came: no address stays where no plane

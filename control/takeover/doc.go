@@ -84,6 +84,31 @@
 //   - The clocks of A and B run at different speeds: the difference over one
 //     deadtime. The caller may grant leases that are a little shorter.
 //
+// # What is kept over a restart
+//
+// LeaseUnlimited outlives the daemon of a director that is alone, and the next
+// daemon leaves things so (Kept) until something of the peer is heard or the
+// start ends without it: a restart is not seen by the clients. It makes no
+// second owner:
+//
+//   - The peer is dead, or was never there: nobody else serves.
+//   - It lives, and the director knew it: the lease was armed and has ended
+//     with the old daemon. Nothing is kept; not even if the peer did not take
+//     over yet.
+//   - It lives, and the director did not know it: it began, or came back into
+//     sight, while no daemon ran. While it does not own anything, it takes
+//     nothing before we answer it, and what is kept ends before we do: with its
+//     first beat. If it has taken over already, there were two owners before we
+//     began, as the unlimited lease allows; that beat is the end of it.
+//   - It lives behind a partition, in one direction or in both: both serve, as
+//     they did before the restart, and what is kept ends when a message of it
+//     gets through. A peer that hears us as a new incarnation, and takes what is
+//     without an owner, sends its beats all the while: two owners for the way of
+//     one beat, if it did not serve anyway.
+//   - With Config.AtMostOne no lease is unlimited, and nothing is kept. Nor with
+//     Config.Legacy: there a peer takes who is not active yet for one who holds
+//     nothing, and would take its own groups on hearing us.
+//
 // # At most one
 //
 // Without Config.AtMostOne both sides of a partition serve, which is right for
@@ -120,7 +145,8 @@
 //     of the heartbeat: a wrong death that is stepped first would be believed.
 //   - LeaseArmed lasts until one deadtime after the last beat sent, not after
 //     the moment of arming: B counts from that beat.
-//   - A new process releases what an old one has left before its first beat.
+//   - A new process releases what an old one has left before its first beat,
+//     but for what it tells as Kept before any other input.
 //   - After Stopped the heartbeat goes on for two or three seconds, to send
 //     again what was lost (section 11).
 package takeover

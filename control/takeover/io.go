@@ -54,6 +54,15 @@ type Config struct {
 type Input interface{ isInput() }
 
 type (
+	// Kept is the first input, or there is none: the addresses of the class are
+	// still here and the data plane still forwards for them, under an unlimited
+	// lease, as a predecessor that was alone has left it. See kept.go.
+	Kept struct{ Class Class }
+
+	// Heard says that something of the peer was heard, whatever it was, before
+	// its status is known. It only matters after Kept.
+	Heard struct{}
+
 	// Joined says that the membership is complete and we are "active"
 	// (heartbeat-wire.md section 8).
 	Joined struct{}
@@ -127,6 +136,8 @@ type (
 	Tick struct{}
 )
 
+func (Kept) isInput()        {}
+func (Heard) isInput()       {}
 func (Joined) isInput()      {}
 func (Peer) isInput()        {}
 func (Message) isInput()     {}
@@ -263,6 +274,7 @@ type View struct {
 	Held        Class     `json:"held"`  // owned, or being acquired
 	Active      Class     `json:"active"`
 	Draining    Class     `json:"draining"`
+	Kept        Class     `json:"kept"`   // not owned, but served as a predecessor left it
 	Failed      Class     `json:"failed"` // could not be acquired, tried again
 	OtherHeld   Class     `json:"other_held"`
 	OtherStable bool      `json:"other_stable"`

@@ -110,6 +110,7 @@ type Machine struct {
 	due      [timers]time.Time
 	lease    LeaseMode
 
+	kept      Class // see Kept
 	held      Class // owned or being acquired: what we announce
 	active    Class // acquired
 	releasing Class // a Release is under way
@@ -214,6 +215,10 @@ func (m *Machine) Step(now time.Time, in Input) []Output {
 	}
 	m.now, m.out = now, nil
 	switch in := in.(type) {
+	case Kept:
+		m.keep(in.Class)
+	case Heard:
+		m.giveBack()
 	case Joined:
 		m.joined()
 	case Peer:
@@ -264,7 +269,7 @@ func (m *Machine) Deadline() time.Time {
 // View is the present state.
 func (m *Machine) View() View {
 	return View{
-		State: m.state.String(), Held: m.held, Active: m.active, Draining: m.draining, Failed: m.failed,
+		State: m.state.String(), Held: m.held, Active: m.active, Draining: m.draining, Kept: m.kept, Failed: m.failed,
 		OtherHeld: m.otherHeld.Inverse(), OtherStable: m.otherStable,
 		PeerAlive: m.peerAlive, PeerSystole: m.peerSystole,
 		Epoch: m.epochs.latest(), Standby: m.phase.String(), Lease: m.lease, Why: m.why,

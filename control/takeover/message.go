@@ -201,6 +201,7 @@ func (m *Machine) message(msg wire.Message) {
 		m.warn("message %s from %s ignored: the other director is %s", msg.Type(), src, m.cfg.Peer)
 		return
 	}
+	m.giveBack()
 	if !m.peerAlive {
 		// What a node said that is not alive is not acted upon: after its next
 		// beat we ask. Only "starting" is not said again.

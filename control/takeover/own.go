@@ -17,6 +17,7 @@ const (
 	forQuorum                  // no quorum, or nobody to ask after a stall
 	forFence                   // the rest of what a fenced director held
 	forLegacy                  // a legacy node asked for its groups
+	forOwner                   // kept, until who owns it is asked
 	forNothing                 // tried again behind the fence
 )
 
@@ -61,6 +62,7 @@ func (m *Machine) acquire(c Class, p purpose, why string) {
 	m.seen++
 	m.epochs.set(c, m.seen)
 	m.held |= c
+	m.kept &^= c
 	m.failed &^= c
 	m.releasing &^= c
 	m.drained(c)
@@ -69,6 +71,7 @@ func (m *Machine) acquire(c Class, p purpose, why string) {
 
 func (m *Machine) release(c Class, drain bool, p purpose, why string) {
 	m.held &^= c
+	m.kept &^= c
 	m.active &^= c
 	m.contested &^= c
 	m.releasing |= c

@@ -12,6 +12,7 @@ func (m *Machine) peer(p Peer) {
 		m.peerDead(p.Why)
 		return
 	}
+	m.giveBack()
 	m.peerJoining, m.peerGreets = p.Joining, p.Systole
 	if m.peerAlive && !p.Returned && !p.Restarted {
 		// Its status is known, so from now on we notice if a message of it is

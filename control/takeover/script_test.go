@@ -173,6 +173,10 @@ func (p *player) command(w []string) {
 			p.step(n, Pings{count})
 		case "flows":
 			p.step(n, Flows{arg(2) == "there"})
+		case "kept":
+			p.step(n, Kept{class(2)})
+		case "heard":
+			p.step(n, Heard{})
 		case "joined":
 			p.step(n, Joined{})
 		case "peer":

@@ -9,6 +9,9 @@ func (m *Machine) shutdown() {
 		return
 	}
 	m.stopping, m.fresh = true, false
+	if m.kept != None {
+		m.release(m.kept, false, forStop, "shutting down")
+	}
 	if m.state == stateInit {
 		m.goodbye()
 		return

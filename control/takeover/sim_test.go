@@ -96,6 +96,7 @@ type node struct {
 	stuck [2]bool      // the address could not be removed
 	mode  LeaseMode
 	until time.Time
+	left  Class // what the data plane of a process that was killed goes on serving
 	// quorum: what is true, and how often it has changed
 	quorum bool
 	told   int
@@ -203,6 +204,14 @@ func (n *node) start() {
 	n.missing = map[int]time.Time{}
 	n.tickSet = time.Time{}
 	s.disturb("start", n)
+	if c := n.left; c != None {
+		n.left = None
+		n.setRoles(c, active)
+		n.step(Kept{c})
+		if n.peer.serves(0) || n.peer.serves(1) {
+			s.falseDeath = s.now // it took over from a data plane that served on, see doc.go
+		}
+	}
 	if s.pinged {
 		n.step(Pings{2})
 	}
@@ -210,9 +219,16 @@ func (n *node) start() {
 	n.liveness(n.life)
 }
 
-// crash is kill -9: the data plane is gone with the process.
+// crash is kill -9: the data plane is gone with the process, unless its lease
+// has no end. (That it serves until the process is there again is not modelled.)
 func (n *node) crash() {
 	n.life++
+	n.left = None
+	for i, r := range n.roles {
+		if n.mode == LeaseUnlimited && r == active {
+			n.left |= 1 << i
+		}
+	}
 	n.up, n.stalled = false, false
 	n.roles, n.mode, n.stuck = [2]role{}, LeaseNone, [2]bool{}
 	n.s.disturb("crash", n)
@@ -779,6 +795,30 @@ func TestSimulationOfCrashes(t *testing.T) {
 		s.strict = true
 		return []string{"crash"}, 1 + s.rnd.IntN(4)
 	})
+}
+
+// A director that is alone is killed and started again, as its peer starts, or a
+// little before or after; also while the network parts them.
+func TestSimulationOfKept(t *testing.T) {
+	kept := 0
+	seeds(t, 300, func(s *sim) ([]string, int) {
+		for range 1 + s.rnd.IntN(3) {
+			s.after(initdead/2+time.Duration(s.rnd.Int64N(int64(2*initdead))), func() {
+				n := s.nd[s.rnd.IntN(2)]
+				if !n.up {
+					return
+				}
+				if n.crash(); n.left != None {
+					kept++
+				}
+				s.after(20*time.Millisecond+time.Duration(s.rnd.Int64N(int64(initdead))), n.start)
+			})
+		}
+		return []string{"crash", "part", "oneway"}, 1 + s.rnd.IntN(3)
+	})
+	if kept < 25 && os.Getenv("SYSTOLE_SIM_SEED") == "" {
+		t.Errorf("only %d crashes of a director that was alone", kept)
+	}
 }
 
 func TestSimulationOfStalls(t *testing.T) {

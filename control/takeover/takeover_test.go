@@ -251,7 +251,7 @@ func TestAnything(t *testing.T) {
 			word := pick("word", words...)
 			class := Class(rapid.IntRange(0, 3).Draw(t, "class"))
 			var in Input
-			switch rapid.IntRange(0, 16).Draw(t, "kind") {
+			switch rapid.IntRange(0, 18).Draw(t, "kind") {
 			case 0:
 				in = Joined{}
 			case 1:
@@ -284,6 +284,10 @@ func TestAnything(t *testing.T) {
 					"ipaddr", pick("ipaddr", "192.168.145.101", "IPaddr2::192.168.145.102/24/eth0", "web"), "weown", "yes", "ok", pick("ok", "OK", "no"))}
 			case 16:
 				in = Message{Msg: wire.New(pick("type", "num_ping_nodes", "you_are_dead", "abort_giveup"), "dest", "node1", "num_ping", pick("num_ping", "0", "2", "x"))}
+			case 17:
+				in = Kept{class}
+			case 18:
+				in = Heard{}
 			}
 			ops = append(ops, stepAnyhow(t, m, now, in)...)
 			if rapid.Bool().Draw(t, "done") && len(ops) > 0 {

@@ -3,6 +3,7 @@ package xdp
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -34,6 +35,9 @@ var layoutVersion = uint32(bpf.DirectorLayoutLAYOUT_VERSION)
 type predecessor interface {
 	// lease is where it reads the end of its lease, in jiffies.
 	lease() *uint64
+	// addresses are the virtual addresses of its services. With a lease that has
+	// no end it owned all of them.
+	addresses() []netip.Addr
 	// changed calls f for each flow that was not told yet or has changed since.
 	changed(now uint64, f func(*dataplane.Flow))
 	close() error
@@ -76,6 +80,7 @@ func (p *Plane) follow() {
 	defer p.leaseMu.Unlock()
 	p.old = old
 	atomic.StoreUint64(&p.kernel.state.elements[0].LeaseUntil, atomic.LoadUint64(old.lease()))
+	p.inherited = p.inherit()
 }
 
 // unfollow lets go of the predecessor's maps.

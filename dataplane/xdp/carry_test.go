@@ -314,6 +314,9 @@ func TestPredecessorHasOurLease(t *testing.T) {
 	if until := p.kernel.state.elements[0].LeaseUntil; until != unlimitedTicks {
 		t.Errorf("our lease ends at %d, the predecessor's is unlimited", until)
 	}
+	if got := p.Info().Inherited; !slices.Equal(got, []netip.Addr{testVIP}) {
+		t.Errorf("inherited %v", got)
+	}
 	syns, err := w.Stream(flood.Traffic{Clients: 10, Frame: planetest.Frame{
 		From: netip.MustParseAddrPort("10.0.0.0:1024"), To: netip.AddrPortFrom(testVIP, web.Port), Protocol: dataplane.TCP, Flags: "S"}})
 	if err != nil {

@@ -13,7 +13,8 @@
 //     lease stays: nobody would serve in our place.)
 //  2. Open after a crash or an upgrade continues where the predecessor was:
 //     the program is replaced in one step, flows, counters, server identities
-//     and the generation in force stay, no packet is lost.
+//     and the generation in force stay, no packet is lost. What it serves until
+//     the first Apply is Info.Inherited.
 //     If the layout of the maps has changed, the flows are carried over before
 //     and while the program is replaced (carry.go): no connection is lost.
 //  3. An XDP program of somebody else is named and never replaced, unless

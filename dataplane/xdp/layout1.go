@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -110,6 +111,18 @@ func mapPinned[T any](path string, to *mapping[T]) error {
 }
 
 func (l *layout1) lease() *uint64 { return (*uint64)(unsafe.Pointer(&l.state.elements[0])) }
+
+func (l *layout1) addresses() []netip.Addr {
+	var addrs []netip.Addr
+	for i := range l.services.elements {
+		if s := &l.services.elements[i]; s.family == 4 {
+			if a := netip.AddrFrom4([4]byte(s.vip[:4])); !slices.Contains(addrs, a) {
+				addrs = append(addrs, a)
+			}
+		}
+	}
+	return addrs
+}
 
 // changed calls f for each flow that has come or changed since the last call,
 // and has not expired. now is in jiffies.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
@@ -167,7 +168,7 @@ func TestOpenAndClose(t *testing.T) {
 			cfg.Mode = tt.mode
 			p := open(t, cfg)
 			want := dataplane.Info{Name: "xdp", Mode: tt.want, Interface: l.dev, Reason: tt.reason, Lease: true, EndsWithDaemon: true}
-			if got := p.Info(); got != want {
+			if got := p.Info(); !reflect.DeepEqual(got, want) {
 				t.Errorf("Info() = %+v, want %+v", got, want)
 			}
 			if l.attached(t) == 0 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,11 +32,13 @@ type Plane struct {
 	death    link.Link   // ends the lease with this process; nil: cannot
 	deferred bool        // the link still has a predecessor's program, and its maps are pinned
 	fresh    bool        // there was no predecessor; until Open succeeds
-	ids      *idTable
-	scratch  *image
-	since    map[netip.Addr]uint32 // of the active addresses: since when, in age units
-	grace    chan struct{}         // closed when nobody uses the idle half any more
-	closed   bool
+	// inherited is what a predecessor left serving, until the first Apply.
+	inherited []netip.Addr
+	ids       *idTable
+	scratch   *image
+	since     map[netip.Addr]uint32 // of the active addresses: since when, in age units
+	grace     chan struct{}         // closed when nobody uses the idle half any more
+	closed    bool
 
 	observation *Observation // nil: nobody looks
 
@@ -96,6 +99,9 @@ func (p *Plane) open(n nic) error {
 		// our first generation is ready.
 		p.follow()
 		return nil
+	}
+	if p.att != nil {
+		p.inherited = p.inherit()
 	}
 	p.fresh = p.att == nil && !update
 	if err := p.pins.keep(p.kernel, adopted); err != nil {
@@ -186,6 +192,7 @@ func (p *Plane) Info() dataplane.Info {
 		info.Mode, info.Reason = dataplane.Detached, fmt.Sprintf("interface %s is gone", p.cfg.Interface)
 	default:
 		info.Mode, info.Reason = p.att.mode, p.att.reason
+		info.Inherited = slices.Clone(p.inherited)
 	}
 	return info
 }
@@ -252,6 +259,7 @@ func (p *Plane) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 	state.Generation[old^1] = *p.scratch
 	atomic.StoreUint32(&state.Active, old^1)
 	p.since = since
+	p.inherited = nil
 	p.grace = make(chan struct{})
 	go passGrace(p.grace)
 	return dataplane.Generation(p.scratch.Number), nil
