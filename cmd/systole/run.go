@@ -55,6 +55,7 @@ func (c runCmd) Run(ctx context.Context) error {
 		return err
 	}
 	d := daemon{cfg: cfg, log: log.With("node", cfg.Node)}
+	d.vanish = func() { out.Close(); os.Exit(0) }
 	d.load = func() (*config.Config, error) { return config.Load(c.File, c.Node) }
 	return d.run(ctx)
 }
@@ -64,6 +65,8 @@ type daemon struct {
 	cfg  *config.Config
 	load func() (*config.Config, error)
 	log  *slog.Logger
+	// vanish ends the process and leaves data plane and addresses as they are.
+	vanish func()
 
 	planes    planes
 	lease     *control.Lease
@@ -294,10 +297,24 @@ func (d *daemon) linger(ctx context.Context) {
 	}
 }
 
-// signals are the operator's: HUP reloads, a second INT or TERM stops waiting.
+// restart is the end of a daemon after which the next one begins at once. With a
+// living peer it is an ordinary stop, with the hand-over. A director that is alone
+// leaves everything as it is: its lease has no end, and the next daemon takes its
+// place without the loss of a packet. (If a peer comes to life at this very moment
+// the lease is armed, and ends with the process.)
+func (d *daemon) restart() error {
+	if mode, err := d.lease.Mode(); mode == control.LeaseUnlimited && err == nil {
+		d.log.Info("restarting: nobody else is there, the data plane stays as it is")
+		d.vanish()
+	}
+	return syscall.Kill(os.Getpid(), syscall.SIGTERM)
+}
+
+// signals are the operator's: HUP reloads, a second INT or TERM stops waiting,
+// USR1 says that a restart is meant.
 func (d *daemon) signals(ctx context.Context) error {
 	ch := make(chan os.Signal, 4)
-	signal.Notify(ch, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
+	signal.Notify(ch, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGUSR1)
 	defer signal.Stop(ch)
 	stops := 0
 	for {
@@ -305,14 +322,19 @@ func (d *daemon) signals(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case s := <-ch:
-			if s == syscall.SIGHUP {
+			switch s {
+			case syscall.SIGHUP:
 				notifyReloading()
 				_ = d.director.Reload(ctx) // logged and shown in status
 				notifyReady()
-				continue
-			}
-			if stops++; stops > 1 {
-				d.director.Kill()
+			case syscall.SIGUSR1:
+				if err := d.restart(); err != nil {
+					return fmt.Errorf("restart: %w", err)
+				}
+			default:
+				if stops++; stops > 1 {
+					d.director.Kill()
+				}
 			}
 		}
 	}

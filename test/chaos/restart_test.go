@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -171,7 +172,8 @@ func (l *lab) forget() {
 	}
 }
 
-// The daemon of a director that is alone is killed and started again: nothing is
+// The daemon of a director that is alone is killed, or told to restart, and
+// started again: nothing is
 // lost, neither of what is open nor of what is new, in the time in which it waits
 // for its peer, nor when that is over.
 func TestLoneDirectorRestarts(t *testing.T) {
@@ -183,14 +185,15 @@ func TestLoneDirectorRestarts(t *testing.T) {
 		c, f := l.newcomers(done)
 		news <- [2]int{c, f}
 	}()
-	const restarts = 3
-	for i := range restarts {
-		n.kill()
+	how := []syscall.Signal{syscall.SIGKILL, syscall.SIGUSR1, syscall.SIGKILL, syscall.SIGKILL}
+	for i, sig := range how {
+		l.must(n.proc.Signal(sig))
+		<-n.proc.Done()
 		time.Sleep(50 * time.Millisecond) // of its absence
 		began := time.Now()
 		l.start(n)
 		l.until("it has decided and serves", func() bool { return l.settled(n) })
-		t.Logf("restart %d: own generation and ownership after %v; %d datagrams lost so far", i+1, time.Since(began).Round(time.Millisecond), stream.sent.Load()-stream.arrived.Load())
+		t.Logf("restart %d (%v): owner again after %v; %d datagrams lost so far, or under way", i+1, sig, time.Since(began).Round(time.Millisecond), stream.sent.Load()-stream.arrived.Load())
 	}
 	time.Sleep(200 * time.Millisecond) // of traffic after the last
 	sent, lost, gap := stream.end()
@@ -198,7 +201,7 @@ func TestLoneDirectorRestarts(t *testing.T) {
 	newcomers := <-news
 	cut, again := open.finish()
 	t.Logf("%d restarts: %d of %d datagrams lost (longest pause %v), %d of %d new connections failed, %d of %d open ones lost, %d segments sent again",
-		restarts, lost, sent, gap.Round(time.Millisecond), newcomers[1], newcomers[0], cut, len(open.conns), again)
+		len(how), lost, sent, gap.Round(time.Millisecond), newcomers[1], newcomers[0], cut, len(open.conns), again)
 	if lost != 0 || newcomers[1] != 0 || cut != 0 || sent < 1000 || newcomers[0] < 100 {
 		t.Error("a restart of the only director must not lose anything")
 	}
