@@ -175,7 +175,7 @@ func TestWatch(t *testing.T) {
 	})
 }
 
-// Close does not wait for a carry that hangs on, nor leave it behind.
+// Close ends a carry, and leaves nothing of it behind.
 func TestCloseEndsCarry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, c := withPorter(t)
