@@ -27,7 +27,10 @@ enum layout {
 #define SERVICE_BUCKETS 4096
 #define SERVICE_IDS 4096    /* id 0 means none */
 #define SERVER_IDS 16384    /* id 0 means none */
-#define SLOTS 65536
+#define SLOTS 262144
+#define RANGES 1024
+#define RANGES_PER_VIP 16
+#define SERVER_LEFT 0x8000 /* of server.service: it has left, its flows stay */
 #define MAX_PEERS 8
 #define WAYS 4
 #define VIP6_TABLE 2048     /* the same for IPv6 */
@@ -52,8 +55,19 @@ enum flow_state {
 	FLOW_FIN = 3,         /* the client sent FIN or RST */
 	FLOW_UDP = 4,
 	FLOW_BUSY = 5,        /* another CPU is writing this entry */
-	FLOW_FRAGMENT = 6,    /* no flow: a datagram of which fragments arrive */
+	FLOW_TEMPLATE = 6,    /* no flow: the server of a persistent client */
+	FLOW_TEMPLATE_SYN = 7, /* the same on probation: it sent only SYNs */
 	FLOW_STATES = 8,
+};
+
+/* What is special about a service. */
+enum service_flags {
+	SERVICE_HASH = 1,       /* the client's address chooses the slot */
+	SERVICE_HASH_PORT = 2,  /* and its port */
+	SERVICE_ONE_PACKET = 4, /* UDP without flows */
+	SERVICE_PERSISTENT = 8, /* a client stays on its server */
+	SERVICE_RESCHEDULE = 16, /* flows of a server that left get another */
+	SERVICE_KEEP = 32,       /* such flows go on to it */
 };
 
 /*
@@ -80,6 +94,7 @@ enum reason {
 	REASON_FLOW_NOT_STORED,  /* forwarded, but lost the race for an entry */
 	REASON_ND_LEASE_ENDED,   /* dropped: lease ended, a neighbour solicitation */
 	REASON_ND_DRAINING,      /* dropped: the same for an address let go */
+	REASON_FLOW_LIMIT,       /* forwarded without a flow: too many new ones */
 	REASONS,
 };
 

@@ -32,6 +32,13 @@ type DirectorBucket6 struct {
 	}
 }
 
+type DirectorBudget struct {
+	_      structs.HostLayout
+	At     uint64
+	Tokens uint64
+	Until  uint64
+}
+
 type DirectorCounters struct {
 	_           structs.HostLayout
 	Packets     uint64
@@ -42,14 +49,15 @@ type DirectorCounters struct {
 type DirectorFlowState uint32
 
 const (
-	DirectorFlowStateFLOW_FREE        DirectorFlowState = 0
-	DirectorFlowStateFLOW_SYN         DirectorFlowState = 1
-	DirectorFlowStateFLOW_ESTABLISHED DirectorFlowState = 2
-	DirectorFlowStateFLOW_FIN         DirectorFlowState = 3
-	DirectorFlowStateFLOW_UDP         DirectorFlowState = 4
-	DirectorFlowStateFLOW_BUSY        DirectorFlowState = 5
-	DirectorFlowStateFLOW_FRAGMENT    DirectorFlowState = 6
-	DirectorFlowStateFLOW_STATES      DirectorFlowState = 8
+	DirectorFlowStateFLOW_FREE         DirectorFlowState = 0
+	DirectorFlowStateFLOW_SYN          DirectorFlowState = 1
+	DirectorFlowStateFLOW_ESTABLISHED  DirectorFlowState = 2
+	DirectorFlowStateFLOW_FIN          DirectorFlowState = 3
+	DirectorFlowStateFLOW_UDP          DirectorFlowState = 4
+	DirectorFlowStateFLOW_BUSY         DirectorFlowState = 5
+	DirectorFlowStateFLOW_TEMPLATE     DirectorFlowState = 6
+	DirectorFlowStateFLOW_TEMPLATE_SYN DirectorFlowState = 7
+	DirectorFlowStateFLOW_STATES       DirectorFlowState = 8
 )
 
 type DirectorGeneration struct {
@@ -71,11 +79,12 @@ type DirectorGeneration struct {
 	SecondChance uint32
 	VipShift     [1024]uint16
 	Vips         [2048]struct {
-		_     structs.HostLayout
-		Addr  uint32
-		Role  uint32
-		Since uint32
-		Pad   uint32
+		_          structs.HostLayout
+		Addr       uint32
+		Role       uint32
+		Since      uint32
+		FirstRange uint16
+		Ranges     uint16
 	}
 	ServiceShift [4096]uint16
 	Services     [8192]DirectorService
@@ -84,21 +93,35 @@ type DirectorGeneration struct {
 		Mac     [6]uint8
 		Service uint16
 	}
-	Slots        [65536]uint16
+	Slots        [262144]uint16
 	Vip6Seed     [4]uint64
 	Service6Seed [5]uint64
 	Vip6Shift    [1024]uint16
 	Vips6        [2048]struct {
-		_     structs.HostLayout
-		Addr  [4]uint32
-		Role  uint32
-		Since uint32
+		_          structs.HostLayout
+		Addr       [4]uint32
+		Role       uint32
+		Since      uint32
+		FirstRange uint16
+		Ranges     uint16
 	}
 	Service6Shift [4096]uint16
 	Services6     [8192]struct {
+		_          structs.HostLayout
+		Addr       [4]uint32
+		Service    DirectorService
+		ClientMask [2]uint64
+	}
+	Ranges [1024]struct {
+		_        structs.HostLayout
+		First    uint16
+		Last     uint16
+		Place    uint16
+		Protocol uint16
+	}
+	Timeouts [4096]struct {
 		_       structs.HostLayout
-		Addr    [4]uint32
-		Service DirectorService
+		ByState [8]int32
 	}
 }
 
@@ -138,7 +161,8 @@ const (
 	DirectorReasonREASON_FLOW_NOT_STORED DirectorReason = 16
 	DirectorReasonREASON_ND_LEASE_ENDED  DirectorReason = 17
 	DirectorReasonREASON_ND_DRAINING     DirectorReason = 18
-	DirectorReasonREASONS                DirectorReason = 19
+	DirectorReasonREASON_FLOW_LIMIT      DirectorReason = 19
+	DirectorReasonREASONS                DirectorReason = 20
 )
 
 type DirectorReasons struct {
@@ -172,18 +196,23 @@ type DirectorScratch struct {
 		Client [2]uint64
 		Port   uint64
 	}
+	Template struct {
+		_      structs.HostLayout
+		Client [2]uint64
+		Port   uint64
+	}
 	Best struct {
 		_     structs.HostLayout
 		Score uint64
-		Way   uint64
 		Val   uint64
 	}
 	Second struct {
 		_     structs.HostLayout
 		Score uint64
-		Way   uint64
 		Val   uint64
 	}
+	Fragment uint64
+	Server   uint64
 }
 
 type DirectorServerName struct {
@@ -195,13 +224,25 @@ type DirectorServerName struct {
 }
 
 type DirectorService struct {
-	_         structs.HostLayout
-	Key       uint64
-	FirstSlot uint32
-	Slots     uint32
-	Id        uint16
-	Pad       [3]uint16
+	_          structs.HostLayout
+	Key        uint64
+	FirstSlot  uint32
+	Slots      uint32
+	Id         uint16
+	Flags      uint16
+	ClientMask uint32
 }
+
+type DirectorServiceFlags uint32
+
+const (
+	DirectorServiceFlagsSERVICE_HASH       DirectorServiceFlags = 1
+	DirectorServiceFlagsSERVICE_HASH_PORT  DirectorServiceFlags = 2
+	DirectorServiceFlagsSERVICE_ONE_PACKET DirectorServiceFlags = 4
+	DirectorServiceFlagsSERVICE_PERSISTENT DirectorServiceFlags = 8
+	DirectorServiceFlagsSERVICE_RESCHEDULE DirectorServiceFlags = 16
+	DirectorServiceFlagsSERVICE_KEEP       DirectorServiceFlags = 32
+)
 
 type DirectorServiceName struct {
 	_        structs.HostLayout
@@ -209,7 +250,8 @@ type DirectorServiceName struct {
 	Port     uint16
 	Protocol uint8
 	Family   uint8
-	Pad      uint32
+	LastPort uint16
+	Pad      uint16
 	Gone     DirectorCounters
 }
 
@@ -232,34 +274,38 @@ type DirectorTurn struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	DirectorMapFlows          = "flows"
-	DirectorMapFlows6         = "flows6"
-	DirectorMapFragments      = "fragments"
-	DirectorMapReasonStats    = "reason_stats"
-	DirectorMapScratch        = "scratch"
-	DirectorMapServerNames    = "server_names"
-	DirectorMapServerStats    = "server_stats"
-	DirectorMapServiceNames   = "service_names"
-	DirectorMapState          = "state"
-	DirectorMapTurns          = "turns"
-	DirectorProgSystoleExit   = "systole_exit"
-	DirectorProgSystoleLease  = "systole_lease"
-	DirectorProgSystoleXdp    = "systole_xdp"
-	DirectorVarAgeShift       = "age_shift"
-	DirectorVarBucket6Mask    = "bucket6_mask"
-	DirectorVarBucketMask     = "bucket_mask"
-	DirectorVarDaemonGone     = "daemon_gone"
-	DirectorVarDaemonPid      = "daemon_pid"
-	DirectorVarDaemonPidnsDev = "daemon_pidns_dev"
-	DirectorVarDaemonPidnsIno = "daemon_pidns_ino"
-	DirectorVarFlow6Seed      = "flow6_seed"
-	DirectorVarFlowSeed0      = "flow_seed0"
-	DirectorVarFlowSeed1      = "flow_seed1"
-	DirectorVarFlowStateType  = "flow_state_type"
-	DirectorVarLayoutType     = "layout_type"
-	DirectorVarReasonType     = "reason_type"
-	DirectorVarRoleType       = "role_type"
-	DirectorVarTimeouts       = "timeouts"
+	DirectorMapBudgets          = "budgets"
+	DirectorMapFlows            = "flows"
+	DirectorMapFlows6           = "flows6"
+	DirectorMapFragments        = "fragments"
+	DirectorMapReasonStats      = "reason_stats"
+	DirectorMapScratch          = "scratch"
+	DirectorMapServerNames      = "server_names"
+	DirectorMapServerStats      = "server_stats"
+	DirectorMapServiceNames     = "service_names"
+	DirectorMapState            = "state"
+	DirectorMapTurns            = "turns"
+	DirectorProgSystoleExit     = "systole_exit"
+	DirectorProgSystoleLease    = "systole_lease"
+	DirectorProgSystoleXdp      = "systole_xdp"
+	DirectorVarAgeShift         = "age_shift"
+	DirectorVarBucket6Mask      = "bucket6_mask"
+	DirectorVarBucketMask       = "bucket_mask"
+	DirectorVarDaemonGone       = "daemon_gone"
+	DirectorVarDaemonPid        = "daemon_pid"
+	DirectorVarDaemonPidnsDev   = "daemon_pidns_dev"
+	DirectorVarDaemonPidnsIno   = "daemon_pidns_ino"
+	DirectorVarFlow6Seed        = "flow6_seed"
+	DirectorVarFlowSeed0        = "flow_seed0"
+	DirectorVarFlowSeed1        = "flow_seed1"
+	DirectorVarFlowStateType    = "flow_state_type"
+	DirectorVarLayoutType       = "layout_type"
+	DirectorVarLimitDepth       = "limit_depth"
+	DirectorVarLimitMemory      = "limit_memory"
+	DirectorVarLimitRate        = "limit_rate"
+	DirectorVarReasonType       = "reason_type"
+	DirectorVarRoleType         = "role_type"
+	DirectorVarServiceFlagsType = "service_flags_type"
 )
 
 // LoadDirector returns the embedded CollectionSpec for Director.
@@ -313,6 +359,7 @@ type DirectorProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type DirectorMapSpecs struct {
+	Budgets      *ebpf.MapSpec `ebpf:"budgets"`
 	Flows        *ebpf.MapSpec `ebpf:"flows"`
 	Flows6       *ebpf.MapSpec `ebpf:"flows6"`
 	Fragments    *ebpf.MapSpec `ebpf:"fragments"`
@@ -329,21 +376,24 @@ type DirectorMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type DirectorVariableSpecs struct {
-	AgeShift       *ebpf.VariableSpec `ebpf:"age_shift"`
-	Bucket6Mask    *ebpf.VariableSpec `ebpf:"bucket6_mask"`
-	BucketMask     *ebpf.VariableSpec `ebpf:"bucket_mask"`
-	DaemonGone     *ebpf.VariableSpec `ebpf:"daemon_gone"`
-	DaemonPid      *ebpf.VariableSpec `ebpf:"daemon_pid"`
-	DaemonPidnsDev *ebpf.VariableSpec `ebpf:"daemon_pidns_dev"`
-	DaemonPidnsIno *ebpf.VariableSpec `ebpf:"daemon_pidns_ino"`
-	Flow6Seed      *ebpf.VariableSpec `ebpf:"flow6_seed"`
-	FlowSeed0      *ebpf.VariableSpec `ebpf:"flow_seed0"`
-	FlowSeed1      *ebpf.VariableSpec `ebpf:"flow_seed1"`
-	FlowStateType  *ebpf.VariableSpec `ebpf:"flow_state_type"`
-	LayoutType     *ebpf.VariableSpec `ebpf:"layout_type"`
-	ReasonType     *ebpf.VariableSpec `ebpf:"reason_type"`
-	RoleType       *ebpf.VariableSpec `ebpf:"role_type"`
-	Timeouts       *ebpf.VariableSpec `ebpf:"timeouts"`
+	AgeShift         *ebpf.VariableSpec `ebpf:"age_shift"`
+	Bucket6Mask      *ebpf.VariableSpec `ebpf:"bucket6_mask"`
+	BucketMask       *ebpf.VariableSpec `ebpf:"bucket_mask"`
+	DaemonGone       *ebpf.VariableSpec `ebpf:"daemon_gone"`
+	DaemonPid        *ebpf.VariableSpec `ebpf:"daemon_pid"`
+	DaemonPidnsDev   *ebpf.VariableSpec `ebpf:"daemon_pidns_dev"`
+	DaemonPidnsIno   *ebpf.VariableSpec `ebpf:"daemon_pidns_ino"`
+	Flow6Seed        *ebpf.VariableSpec `ebpf:"flow6_seed"`
+	FlowSeed0        *ebpf.VariableSpec `ebpf:"flow_seed0"`
+	FlowSeed1        *ebpf.VariableSpec `ebpf:"flow_seed1"`
+	FlowStateType    *ebpf.VariableSpec `ebpf:"flow_state_type"`
+	LayoutType       *ebpf.VariableSpec `ebpf:"layout_type"`
+	LimitDepth       *ebpf.VariableSpec `ebpf:"limit_depth"`
+	LimitMemory      *ebpf.VariableSpec `ebpf:"limit_memory"`
+	LimitRate        *ebpf.VariableSpec `ebpf:"limit_rate"`
+	ReasonType       *ebpf.VariableSpec `ebpf:"reason_type"`
+	RoleType         *ebpf.VariableSpec `ebpf:"role_type"`
+	ServiceFlagsType *ebpf.VariableSpec `ebpf:"service_flags_type"`
 }
 
 // DirectorObjects contains all objects after they have been loaded into the kernel.
@@ -366,6 +416,7 @@ func (o *DirectorObjects) Close() error {
 //
 // It can be passed to LoadDirectorObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DirectorMaps struct {
+	Budgets      *ebpf.Map `ebpf:"budgets"`
 	Flows        *ebpf.Map `ebpf:"flows"`
 	Flows6       *ebpf.Map `ebpf:"flows6"`
 	Fragments    *ebpf.Map `ebpf:"fragments"`
@@ -380,6 +431,7 @@ type DirectorMaps struct {
 
 func (m *DirectorMaps) Close() error {
 	return _DirectorClose(
+		m.Budgets,
 		m.Flows,
 		m.Flows6,
 		m.Fragments,
@@ -397,21 +449,24 @@ func (m *DirectorMaps) Close() error {
 //
 // It can be passed to LoadDirectorObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DirectorVariables struct {
-	AgeShift       *ebpf.Variable `ebpf:"age_shift"`
-	Bucket6Mask    *ebpf.Variable `ebpf:"bucket6_mask"`
-	BucketMask     *ebpf.Variable `ebpf:"bucket_mask"`
-	DaemonGone     *ebpf.Variable `ebpf:"daemon_gone"`
-	DaemonPid      *ebpf.Variable `ebpf:"daemon_pid"`
-	DaemonPidnsDev *ebpf.Variable `ebpf:"daemon_pidns_dev"`
-	DaemonPidnsIno *ebpf.Variable `ebpf:"daemon_pidns_ino"`
-	Flow6Seed      *ebpf.Variable `ebpf:"flow6_seed"`
-	FlowSeed0      *ebpf.Variable `ebpf:"flow_seed0"`
-	FlowSeed1      *ebpf.Variable `ebpf:"flow_seed1"`
-	FlowStateType  *ebpf.Variable `ebpf:"flow_state_type"`
-	LayoutType     *ebpf.Variable `ebpf:"layout_type"`
-	ReasonType     *ebpf.Variable `ebpf:"reason_type"`
-	RoleType       *ebpf.Variable `ebpf:"role_type"`
-	Timeouts       *ebpf.Variable `ebpf:"timeouts"`
+	AgeShift         *ebpf.Variable `ebpf:"age_shift"`
+	Bucket6Mask      *ebpf.Variable `ebpf:"bucket6_mask"`
+	BucketMask       *ebpf.Variable `ebpf:"bucket_mask"`
+	DaemonGone       *ebpf.Variable `ebpf:"daemon_gone"`
+	DaemonPid        *ebpf.Variable `ebpf:"daemon_pid"`
+	DaemonPidnsDev   *ebpf.Variable `ebpf:"daemon_pidns_dev"`
+	DaemonPidnsIno   *ebpf.Variable `ebpf:"daemon_pidns_ino"`
+	Flow6Seed        *ebpf.Variable `ebpf:"flow6_seed"`
+	FlowSeed0        *ebpf.Variable `ebpf:"flow_seed0"`
+	FlowSeed1        *ebpf.Variable `ebpf:"flow_seed1"`
+	FlowStateType    *ebpf.Variable `ebpf:"flow_state_type"`
+	LayoutType       *ebpf.Variable `ebpf:"layout_type"`
+	LimitDepth       *ebpf.Variable `ebpf:"limit_depth"`
+	LimitMemory      *ebpf.Variable `ebpf:"limit_memory"`
+	LimitRate        *ebpf.Variable `ebpf:"limit_rate"`
+	ReasonType       *ebpf.Variable `ebpf:"reason_type"`
+	RoleType         *ebpf.Variable `ebpf:"role_type"`
+	ServiceFlagsType *ebpf.Variable `ebpf:"service_flags_type"`
 }
 
 // DirectorPrograms contains all programs after they have been loaded into the kernel.

@@ -10,32 +10,34 @@
  * The key is exact, there are no fingerprints to collide:
  *
  *	63        32 31        16 15         0
- *	client addr  client port  service id      (wire byte order; id 1..)
+ *	client addr  client port  dest. port   (wire byte order)
  *
- * so a key is never 0. The value:
+ * It lacks the virtual address: the owner in the value has it. The value:
  *
- *	63        32 31     24 23    16 15        0
- *	last seen    version   state    server id  (age units; id 1..)
+ *	63      38 37     31 30   28 27      14 13      0
+ *	last seen  version   state   service    server    (age units; ids 1..)
+ *
+ * An entry without a server is free, or BUSY.
  *
  * What two CPUs may do to one entry at the same time
  * --------------------------------------------------
  * An entry changes owner in three steps: (1) compare-and-swap of the value to
- * {version+1, BUSY, no server}; (2) store of the new key; (3) store of the new
- * value, with the same version+1. Everything that may be wrong begins with
- * acting on a value one has read; every such action is a compare-and-swap of
- * that value, and a version makes it unique:
+ * {version+1, BUSY, no service, no server}; (2) store of the new key; (3) store
+ * of the new value, with the same version+1. Everything that may be wrong
+ * begins with acting on a value one has read; every such action is a
+ * compare-and-swap of that value, and a version makes it unique:
  *
  * - Two writers want the same entry: both swap from the value they read, one
  *   loses and looks for another entry. A flow that was promoted or refreshed
  *   since it was judged the victim has another value: it is not evicted.
  * - A writer refreshes (state, last seen) an entry that meanwhile changed
  *   owner: the swap fails, the new owner's server is not overwritten.
- * - A reader forwards by another flow's server: it reads key, value, key,
- *   value. If the first value is not BUSY and the second has the same version,
- *   the entry had one owner from the one read to the other, (3) of it had
- *   happened and (1) of the next had not; so the key read between is that
- *   owner's key, and if it is ours the value is ours. A wrap of the 8-bit
- *   version within those few nanoseconds takes 256 evictions of one entry.
+ * - A reader forwards by another flow's server: it reads value, key, value. If
+ *   the first value is not BUSY and the second has the same version, the entry
+ *   had one owner from the one read to the other, (3) of it had happened and
+ *   (1) of the next had not; so the key read between is that owner's key, and
+ *   if it is ours the value is ours. A wrap of the 7-bit version within those
+ *   few nanoseconds takes 128 evictions of one entry.
  * - Two CPUs miss the same key at the same time (one flow on two queues: not
  *   with RSS) and both store it. Look-up always finds the same copy, the first
  *   in probe order; the other is never refreshed, so it is the older of the
@@ -54,17 +56,32 @@
 #include "maps.h"
 #include "parse.h"
 
-#define FLOW_SERVER(v) ((v) & 0xffff)
-#define FLOW_STATE(v) (((v) >> 16) & (FLOW_STATES - 1))
-#define FLOW_SEEN(v) ((__u32)((v) >> 32))
-#define FLOW_VERSION(v) ((v) & 0xff000000ULL)
-#define FLOW_VERSION_ONE 0x01000000ULL
-#define FLOW_VAL(server, state, version, seen) \
-	((__u64)(seen) << 32 | (version) | (__u64)(state) << 16 | (server))
+#define FLOW_SERVICE_SHIFT 14
+#define FLOW_STATE_SHIFT 28
+#define FLOW_SEEN_SHIFT 38
+#define FLOW_SERVER_MASK 0x3fffULL
+#define FLOW_SERVICE_MASK (0x3fffULL << FLOW_SERVICE_SHIFT)
+#define FLOW_STATE_BITS(state) ((__u64)(state) << FLOW_STATE_SHIFT)
+#define FLOW_STATE_MASK FLOW_STATE_BITS(FLOW_STATES - 1)
+#define FLOW_VERSION_MASK 0x3f80000000ULL
+#define FLOW_VERSION_ONE 0x80000000ULL
+#define FLOW_SEEN_MAX 0x3ffffffU
 
-static __always_inline __u64 flow_key(const struct packet *p, __u16 service)
+#define FLOW_SERVER(v) ((v) & FLOW_SERVER_MASK)
+#define FLOW_SERVICE(v) ((__u32)((v) >> FLOW_SERVICE_SHIFT) & 0x3fff)
+#define FLOW_STATE(v) (((v) >> FLOW_STATE_SHIFT) & (FLOW_STATES - 1))
+#define FLOW_SEEN(v) ((__u32)((v) >> FLOW_SEEN_SHIFT))
+#define FLOW_VERSION(v) ((v) & FLOW_VERSION_MASK)
+#define FLOW_VAL(service, server, state, version, seen) \
+	((__u64)(seen) << FLOW_SEEN_SHIFT | (version) | FLOW_STATE_BITS(state) | \
+	 (__u64)(service) << FLOW_SERVICE_SHIFT | (server))
+
+/* Keeps the compiler from turning arithmetic back into branches. */
+#define OPAQUE(x) asm volatile("" : "+r"(x))
+
+static __always_inline __u64 flow_key(const struct packet *p)
 {
-	return (__u64)p->saddr << 32 | (__u64)p->sport << 16 | service;
+	return (__u64)p->saddr << 32 | (__u64)p->sport << 16 | p->dport;
 }
 
 /*
@@ -80,11 +97,10 @@ static __always_inline __u64 flow_key(const struct packet *p, __u16 service)
  * of the two multiplications. Less leaves runs of client addresses visible:
  * with some seeds a table half full then evicts a hundred times as often.
  */
-static __always_inline __u64 flow_hash(const struct packet *p)
+static __always_inline __u64 flow_hash(__u64 key)
 {
-	__u64 h = (__u64)p->saddr << 32 | (__u64)p->sport << 16 | p->dport;
+	__u64 h = key ^ flow_seed0;
 
-	h ^= flow_seed0;
 	h ^= h >> 32;
 	h *= flow_seed1;
 	h ^= h >> 32;
@@ -105,43 +121,49 @@ static __always_inline __u32 second_choice(__u64 h)
 	return at == first_choice(h) ? at ^ (1 & bucket_mask) : at;
 }
 
-/* An age is signed: another CPU's clock reading may be newer than ours. */
+/*
+ * Units since a flow's last packet, plus one: another CPU's clock reading may
+ * be newer than ours by one. It begins anew at 2^26 units, about a year.
+ */
 static __always_inline __s32 flow_age(__u64 val, __u32 now)
 {
-	return (__s32)(now - FLOW_SEEN(val));
+	return (now + 1 - FLOW_SEEN(val)) & FLOW_SEEN_MAX;
 }
 
-static __always_inline int flow_expired(__u64 val, __u32 now)
+static __always_inline __s32 timeout(const struct generation *g, __u32 service, __u32 state)
 {
-	return flow_age(val, now) >= timeouts[FLOW_STATE(val)];
+	return g->timeouts[service & (SERVICE_IDS - 1)].by_state[state & (FLOW_STATES - 1)];
 }
 
-/*
- * The value of f if it is key's, else 0. A match of the key alone is not enough:
- * an entry that was freed or is BUSY still has its former owner's key.
- */
-static __always_inline __u64 flow_read(struct flow *f, __u64 key)
+static __always_inline int flow_expired(const struct generation *g, __u64 val, __u32 now)
 {
-	__u64 v;
+	return flow_age(val, now) > timeout(g, FLOW_SERVICE(val), FLOW_STATE(val));
+}
 
-	if (READ_ONCE(f->key) != key)
-		return 0;
-	v = READ_ONCE(f->val);
-	if (!FLOW_SERVER(v) || READ_ONCE(f->key) != key ||
+/* The value of f if it is that of key and service, else 0. */
+static __always_inline __u64 flow_read(struct flow *f, __u64 key, __u32 service)
+{
+	__u64 v = READ_ONCE(f->val);
+
+	if (READ_ONCE(f->key) != key || FLOW_SERVICE(v) != service ||
 	    FLOW_VERSION(READ_ONCE(f->val)) != FLOW_VERSION(v))
 		return 0;
 	return v;
 }
 
-/* The entry of key in b with its value, or NULL. */
-static __always_inline struct flow *bucket_find(struct bucket *b, __u64 key, __u64 *val)
+/* The entry of key and service in b with its value, or NULL. */
+static __always_inline struct flow *bucket_find(struct bucket *b, __u64 key, __u32 service,
+						__u64 *val)
 {
 	__u64 zero = unknown_zero(key);
 
 #pragma unroll
 	for (__u32 i = 0; i < WAYS; i++) {
-		__u64 v = flow_read(&b->way[i], key);
+		__u64 v;
 
+		if (READ_ONCE(b->way[i].key) != key)
+			continue;
+		v = flow_read(&b->way[i], key, service);
 		if (v) {
 			*val = v;
 			return &b->way[(zero + i) & (WAYS - 1)];
@@ -150,102 +172,128 @@ static __always_inline struct flow *bucket_find(struct bucket *b, __u64 key, __u
 	return NULL;
 }
 
+/* The entry of key and service in the table with its value, or NULL. */
+static __always_inline struct flow *flow_find(__u64 key, __u64 hash, __u32 service, __u64 *val)
+{
+	__u32 at1 = first_choice(hash), at2 = second_choice(hash);
+	struct bucket *b = bpf_map_lookup_elem(&flows, &at1);
+	struct flow *f;
+
+	if (!b)
+		return NULL;
+	f = bucket_find(b, key, service, val);
+	if (f)
+		return f;
+	b = bpf_map_lookup_elem(&flows, &at2);
+	return b ? bucket_find(b, key, service, val) : NULL;
+}
+
 /* Puts next in the place of val, unless somebody changed the entry since. */
 static __always_inline int flow_swap(struct flow *f, __u64 val, __u64 next)
 {
 	return __sync_val_compare_and_swap(&f->val, val, next) == val;
 }
 
-/* The best place in one bucket for a new flow. */
-struct place {
-	__u32 free;  /* entries free or expired */
-	__u32 score; /* 0: none may be taken */
-	__u32 way;
-	__u64 val;   /* as it was judged */
+/*
+ * How good a victim an entry is: its rank, then its age, then its way. Free or
+ * expired first; then the oldest of those on probation, so that a SYN flood
+ * feeds on itself; only then the oldest of all. Arithmetic again, for the
+ * verifier's sake: it would follow each way out of a branch through all the
+ * rest.
+ */
+#define RANK_SHIFT 32
+#define RANK_SYN 1
+#define ON_PROBATION (1ULL << FLOW_SYN | 1ULL << FLOW_TEMPLATE_SYN)
+#define RANK_FREE 2
+#define SCORE_FREE ((__u64)RANK_FREE << RANK_SHIFT)
+
+static __always_inline __u64 victim(const struct generation *g, __u64 v, __u32 way, __u32 now)
+{
+	__u64 state = FLOW_STATE(v), age = flow_age(v, now), rank;
+	__s64 left = (__s64)timeout(g, FLOW_SERVICE(v), state) - (__s64)age;
+
+	if (state == FLOW_BUSY)
+		return 0;
+	OPAQUE(left);
+	rank = ((__u64)left >> 63) * RANK_FREE | (ON_PROBATION >> state & 1) * RANK_SYN;
+	return rank << RANK_SHIFT | (age + 1) << 2 | way;
+}
+
+struct judged {
+	__u64 best;
+	__u64 free; /* entries free or expired */
 };
 
-#define SCORE_FREE 0xffffffffU
-#define SCORE_SYN 0x80000000U
-
-/*
- * Free or expired first; then the oldest of those on probation, so that a SYN
- * flood feeds on itself; only then the oldest of all.
- */
-static __always_inline void bucket_judge(struct bucket *b, __u32 now, struct place *best)
+static __always_inline void bucket_judge(const struct generation *g, struct bucket *b, __u32 now,
+					 struct judged *j)
 {
-	__u32 zero;
-
-	best->free = 0;
-	best->score = 0;
-	best->way = 0;
-	best->val = 0;
-	zero = unknown_zero(now);
+	j->best = j->free = 0;
 #pragma unroll
 	for (__u32 i = 0; i < WAYS; i++) {
-		__u64 v = READ_ONCE(b->way[i].val);
-		__u32 state = FLOW_STATE(v);
-		__s32 age = flow_age(v, now);
-		__u32 score;
+		__u64 score = victim(g, READ_ONCE(b->way[i].val), i, now);
 
-		if (state == FLOW_BUSY)
-			continue;
-		if (age >= timeouts[state]) {
-			score = SCORE_FREE;
-			best->free++;
-		} else {
-			score = age < 0 ? 1 : age + 1;
-			if (state == FLOW_SYN)
-				score |= SCORE_SYN;
-		}
-		if (score > best->score) {
-			best->score = score;
-			best->way = (zero + i) & (WAYS - 1);
-			best->val = v;
-		}
+		j->free += score >> (RANK_SHIFT + 1);
+		if (score > j->best)
+			j->best = score;
 	}
 }
 
 /*
- * Stores a flow that is in neither bucket. Of the two the one with more room
- * gets it, the first unless it is nearly full: hits should not need the second
- * line. Who loses the entry to another CPU tries once more.
+ * Stores a flow that is in neither bucket; val has all but the version. Of the
+ * two buckets the one with more room gets it, the first unless it is nearly
+ * full: hits should not need the second line. Who loses the entry to another
+ * CPU tries once more. Returns 0.
+ *
+ * A global function: the verifier looks at it once, for any arguments.
  */
-GLOBAL int flow_store(__u32 at1, __u32 at2, __u64 key, __u64 val)
+GLOBAL int flow_store(__u64 key, __u64 val)
 {
-	struct bucket *b1 = bpf_map_lookup_elem(&flows, &at1);
-	struct bucket *b2 = bpf_map_lookup_elem(&flows, &at2);
-	__u32 now = FLOW_SEEN(val);
+	__u64 hash = flow_hash(key), judged, version;
+	__u32 at1 = first_choice(hash), at2 = second_choice(hash), now = FLOW_SEEN(val);
+	struct state *s = get_state();
+	struct bucket *b1, *b2, *b;
+	struct generation *g;
+	struct judged j, k;
+	struct flow *f;
 
-	if (!b1 || !b2)
+	b1 = bpf_map_lookup_elem(&flows, &at1);
+	b2 = bpf_map_lookup_elem(&flows, &at2);
+	if (!s || !b1 || !b2)
 		return 0;
+	g = active_generation(s);
 	for (int attempt = 0; attempt < 2; attempt++) {
-		struct bucket *b = b1;
-		struct place p, q;
-		struct flow *f;
-		__u64 version;
-
-		bucket_judge(b1, now, &p);
-		if (p.free < 2) {
-			bucket_judge(b2, now, &q);
-			if (q.free > p.free || (!p.free && q.score > p.score)) {
+		b = b1;
+		bucket_judge(g, b1, now, &j);
+		if (j.free < 2) {
+			bucket_judge(g, b2, now, &k);
+			if (k.free > j.free || (!j.free && k.best > j.best)) {
 				b = b2;
-				p = q;
+				j = k;
 			}
 		}
-		if (!p.score)
+		/* As it was judged: a flow promoted since is no victim. */
+		f = &b->way[j.best & (WAYS - 1)];
+		judged = READ_ONCE(f->val);
+		if (!j.best || victim(g, judged, j.best & (WAYS - 1), now) != j.best)
 			continue;
-		f = &b->way[p.way & (WAYS - 1)];
-		version = FLOW_VERSION(p.val + FLOW_VERSION_ONE);
-		if (!flow_swap(f, p.val, FLOW_VAL(0, FLOW_BUSY, version, now)))
+		version = FLOW_VERSION(judged + FLOW_VERSION_ONE);
+		if (!flow_swap(f, judged, FLOW_VAL(0, 0, FLOW_BUSY, version, now)))
 			continue;
 		WRITE_ONCE(f->key, key);
 		WRITE_ONCE(f->val, val | version);
-		if (p.score != SCORE_FREE)
-			count(p.score & SCORE_SYN ? REASON_SYN_EVICTED : REASON_FLOW_EVICTED);
+		if (j.best < SCORE_FREE)
+			count(j.best >> RANK_SHIFT ? REASON_SYN_EVICTED : REASON_FLOW_EVICTED);
 		return 0;
 	}
 	count(REASON_FLOW_NOT_STORED);
 	return 0;
+}
+
+/* The same for a flow of which an entry exists, with what it had. */
+static __always_inline void flow_replace(struct flow *f, __u64 was, __u64 val)
+{
+	if (!flow_swap(f, was, val | FLOW_VERSION(was)))
+		count(REASON_FLOW_NOT_STORED);
 }
 
 /* The state after a packet of the client; it never leaves FIN but by a new SYN. */

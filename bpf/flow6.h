@@ -8,9 +8,11 @@
  * between two reads of one version.
  *
  *	client   the client's address, as it stands in the packet
- *	port     63  0  48 47  0  32 31      16 15        0
- *	                             client port service id      (flows)
- *	         datagram id         hash of VIP and protocol    (fragments)
+ *	port     63         32 31      16 15        0
+ *	         service id    client port dest. port        (flows)
+ *	         datagram id   hash of VIP and protocol      (fragments)
+ *
+ * The datagrams' entries are UDP flows of service 0, which has its own timeouts.
  *
  * An entry has 32 bytes, so the four ways are two cache lines. Free entries of
  * the first are preferred, so that mostly one line is looked at.
@@ -51,6 +53,17 @@ static __always_inline __u32 second_choice6(__u64 h, __u32 mask)
 	return at == first_choice6(h, mask) ? at ^ (1 & mask) : at;
 }
 
+/* The third word of a flow's key. Both ports 0 is a template (persist6.h). */
+static __always_inline __u64 flow6_port(__u16 service, __be16 sport, __be16 dport)
+{
+	return (__u64)service << 32 | (__u32)sport << 16 | dport;
+}
+
+static __always_inline __u64 flow6_hash(const struct key6 *k)
+{
+	return hash6(k, k->port);
+}
+
 static __always_inline __u64 flow6_difference(const struct flow6 *f, const struct key6 *k)
 {
 	return (READ_ONCE(f->port) ^ k->port) | (READ_ONCE(f->client[0]) ^ k->client[0]) |
@@ -84,40 +97,45 @@ static __always_inline struct flow6 *bucket6_find(struct bucket6 *b, const struc
 	return f;
 }
 
+static __always_inline struct flow6 *flow6_find(const struct key6 *k, __u64 hash, __u64 *val)
+{
+	__u32 at1 = first_choice6(hash, bucket6_mask), at2 = second_choice6(hash, bucket6_mask);
+	struct bucket6 *b = bpf_map_lookup_elem(&flows6, &at1);
+	struct flow6 *f;
+
+	if (!b)
+		return NULL;
+	f = bucket6_find(b, k, val);
+	if (f)
+		return f;
+	b = bpf_map_lookup_elem(&flows6, &at2);
+	return b ? bucket6_find(b, k, val) : NULL;
+}
+
 static __always_inline int val6_swap(struct flow6 *f, __u64 val, __u64 next)
 {
 	return __sync_val_compare_and_swap(&f->val, val, next) == val;
 }
 
 /* bucket_judge() for long keys. */
-GLOBAL int judge6(struct bucket6 *b, __u32 now, struct place6 *best)
+GLOBAL int judge6(struct generation *g, struct bucket6 *b, __u32 now, struct place6 *best)
 {
 	__u64 top = 0, val = 0;
 
-	if (!b || !best)
+	if (!g || !b || !best)
 		return 0;
 #pragma unroll
-	for (__u64 i = 0; i < WAYS; i++) {
-		__u64 v = READ_ONCE(b->way[i].val), score;
-		__u32 state = FLOW_STATE(v);
-		__s32 age = flow_age(v, now);
+	for (__u32 i = 0; i < WAYS; i++) {
+		__u64 v = READ_ONCE(b->way[i].val);
+		__u64 score = victim(g, v, i, now) + unknown_zero(v);
 
-		if (state == FLOW_BUSY)
-			score = 0;
-		else if (age >= timeouts[state])
-			score = SCORE_FREE;
-		else
-			score = (age < 0 ? 1 : age + 1) | (state == FLOW_SYN ? SCORE_SYN : 0);
-		/* The way stands in the lowest bits; the first of equals wins. */
-		score = (score << 2 | (WAYS - 1 - i)) + unknown_zero(v);
 		if (score > top) {
 			top = score;
 			val = v;
 		}
 		top += unknown_zero(v);
 	}
-	best->score = top >> 2;
-	best->way = WAYS - 1 - (top & (WAYS - 1));
+	best->score = top;
 	best->val = val;
 	return 0;
 }
@@ -127,7 +145,7 @@ static __always_inline int flow6_take(struct flow6 *f, __u64 old, const struct k
 {
 	__u64 version = FLOW_VERSION(old + FLOW_VERSION_ONE);
 
-	if (!val6_swap(f, old, FLOW_VAL(0, FLOW_BUSY, version, FLOW_SEEN(val))))
+	if (!val6_swap(f, old, FLOW_VAL(0, 0, FLOW_BUSY, version, FLOW_SEEN(val))))
 		return 0;
 	WRITE_ONCE(f->client[0], k->client[0]);
 	WRITE_ONCE(f->client[1], k->client[1]);
@@ -145,10 +163,13 @@ GLOBAL int store6(__u32 table, __u64 hash, struct key6 *k, __u64 val)
 	__u32 at1, at2, now = FLOW_SEEN(val);
 	struct bucket6 *b1, *b2;
 	struct scratch *x = get_scratch();
+	struct state *s = get_state();
+	struct generation *g;
 	struct place6 *best;
 
-	if (!k || !x)
+	if (!k || !x || !s)
 		return 0;
+	g = active_generation(s);
 	best = &x->best;
 	if (table) {
 		at1 = first_choice6(hash, FRAGMENT_BUCKETS - 1);
@@ -163,20 +184,20 @@ GLOBAL int store6(__u32 table, __u64 hash, struct key6 *k, __u64 val)
 	}
 	if (!b1 || !b2)
 		return 0;
-	judge6(b1, now, best);
-	if (best->score != SCORE_FREE) {
-		judge6(b2, now, &x->second);
+	judge6(g, b1, now, best);
+	if (best->score < SCORE_FREE) {
+		judge6(g, b2, now, &x->second);
 		if (x->second.score > best->score) {
 			best = &x->second;
 			b1 = b2;
 		}
 	}
-	if (!best->score || !flow6_take(&b1->way[best->way & (WAYS - 1)], best->val, k, val)) {
+	if (!best->score || !flow6_take(&b1->way[best->score & (WAYS - 1)], best->val, k, val)) {
 		count(REASON_FLOW_NOT_STORED);
 		return 0;
 	}
-	if (best->score != SCORE_FREE && !table)
-		count(best->score & SCORE_SYN ? REASON_SYN_EVICTED : REASON_FLOW_EVICTED);
+	if (best->score < SCORE_FREE && !table)
+		count(best->score >> RANK_SHIFT ? REASON_SYN_EVICTED : REASON_FLOW_EVICTED);
 	return 0;
 }
 

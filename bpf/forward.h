@@ -8,36 +8,34 @@
 #include "observe.h"
 #include "parse.h"
 
-static __always_inline int mac_known(const struct server *s)
+/* The first eight bytes of a server, a peer or our own address: MAC, and what follows it. */
+static __always_inline __u64 mac_word(const void *mac)
 {
-	const __u16 *m = (const __u16 *)s->mac;
-
-	return (m[0] | m[1] | m[2]) != 0;
+	return READ_ONCE(*(const __u64 *)mac);
 }
 
-/* MACs stand at even offsets; three halfwords each. */
-static __always_inline int send_to(struct generation *g, struct ethhdr *eth, const void *mac)
-{
-	__u16 *frame = (__u16 *)eth;
-	const __u16 *dst = mac;
-	const __u16 *src = (const __u16 *)g->own.addr;
+#define MAC_BITS 0xffffffffffffULL
 
-	frame[0] = dst[0];
-	frame[1] = dst[1];
-	frame[2] = dst[2];
-	frame[3] = src[0];
-	frame[4] = src[1];
-	frame[5] = src[2];
+/* In words of four bytes: a frame's head is not aligned to more. */
+static __always_inline int send_to(struct generation *g, struct ethhdr *eth, __u64 mac)
+{
+	__u32 *frame = (__u32 *)eth;
+	__u64 own = mac_word(&g->own);
+
+	frame[0] = mac;
+	frame[1] = (mac >> 32 & 0xffff) | own << 16;
+	frame[2] = own >> 16;
 	return XDP_TX;
 }
 
 static __always_inline int forward(struct generation *g, const struct packet *p,
 				   const struct server *s, __u32 id, __u32 connections)
 {
+	__u64 mac = mac_word(s);
 	struct counters *c;
 
 	observe_forward(id, connections);
-	if (!mac_known(s)) {
+	if (!(mac & MAC_BITS)) {
 		/* The flow stays where it is; TCP will try again. */
 		count(REASON_NO_MAC);
 		return XDP_DROP;
@@ -50,7 +48,7 @@ static __always_inline int forward(struct generation *g, const struct packet *p,
 	}
 	if (p->first)
 		fragment_store4(p->ctx, p->l3, id);
-	return send_to(g, p->eth, s->mac);
+	return send_to(g, p->eth, mac);
 }
 
 /* Where a packet goes that is not forwarded: up, if we may answer at all. */
@@ -79,6 +77,18 @@ static __always_inline int from_peer(struct generation *g, const struct ethhdr *
 		asm volatile("" : "+r"(found) : : "memory");
 	}
 	return (found & ((1ULL << (g->npeers & 63)) - 1)) != 0;
+}
+
+/*
+ * A connection that ended here before the address went to a peer and came back
+ * says nothing about a segment that arrives now: the client may have used the
+ * port again there. The peer knows.
+ */
+static __always_inline int superseded(struct generation *g, const struct packet *p,
+				      __u32 since, __u64 val, __u32 now)
+{
+	return g->second_chance && (__u32)flow_age(val, now) > now + 1 - since &&
+	       !from_peer(g, p->eth);
 }
 
 #endif

@@ -65,9 +65,11 @@ static __always_inline __u64 fragment_hash(const struct key6 *k)
 GLOBAL int fragment_server(struct key6 *k)
 {
 	__u32 now = bpf_jiffies64() >> age_shift;
+	struct state *s = get_state();
 	__u64 val = 0;
 
-	if (!k || !fragment_find(k, fragment_hash(k), &val) || flow_expired(val, now))
+	if (!k || !s || !fragment_find(k, fragment_hash(k), &val) ||
+	    flow_expired(active_generation(s), val, now))
 		return 0;
 	return FLOW_SERVER(val);
 }
@@ -77,7 +79,7 @@ static __always_inline int fragment_store(struct key6 *k, __u32 server)
 {
 	__u32 now = bpf_jiffies64() >> age_shift;
 	__u64 hash = fragment_hash(k), val = 0;
-	__u64 next = FLOW_VAL((__u64)server, FLOW_FRAGMENT, 0, now);
+	__u64 next = FLOW_VAL(0, server, FLOW_UDP, 0, now);
 	struct flow6 *f = fragment_find(k, hash, &val);
 
 	if (f)
@@ -93,7 +95,7 @@ GLOBAL int fragment_store4(struct xdp_md *ctx, __u32 l3, __u32 server)
 
 	if (!x || l3 > L3_MAX)
 		return 0;
-	ip = (void *)(long)ctx->data + l3;
+	ip = ip_at((void *)(long)ctx->data, l3);
 	if ((void *)(ip + 1) > end)
 		return 0;
 	fragment_key4(&x->datagram, ip);

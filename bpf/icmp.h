@@ -36,7 +36,7 @@ static __always_inline int lost(struct generation *g, const struct packet *p, in
 	if (!g->second_chance || !g->npeers)
 		return leave(ended, REASON_NO_FLOW);
 	count(REASON_SECOND_CHANCE);
-	return send_to(g, p->eth, g->peers[0].addr);
+	return send_to(g, p->eth, mac_word(&g->peers[0]));
 }
 
 GLOBAL int icmp4(struct xdp_md *ctx, struct generation *g, __u32 l3, int ended, int peer)
@@ -45,18 +45,16 @@ GLOBAL int icmp4(struct xdp_md *ctx, struct generation *g, __u32 l3, int ended, 
 	void *end = (void *)(long)ctx->data_end;
 	struct packet p = { .ctx = ctx, .eth = data };
 	struct iphdr *ip, *quoted;
-	struct bucket *b;
 	struct service *svc;
 	struct server *s;
 	struct flow *f;
 	struct l4 *ports;
-	__u64 key, hash, val = 0;
-	__u32 at;
+	__u64 key, val = 0;
 	__u8 *icmp;
 
 	if (!g || l3 > L3_MAX || data + ETH_HLEN > end)
 		return XDP_PASS;
-	ip = data + l3;
+	ip = ip_at(data, l3);
 	if ((void *)(ip + 1) > end)
 		return XDP_PASS;
 	if (ip->frag_off & bpf_htons(IP_FRAGMENT))
@@ -78,27 +76,15 @@ GLOBAL int icmp4(struct xdp_md *ctx, struct generation *g, __u32 l3, int ended, 
 	p.sport = ports->dport;
 	p.dport = ports->sport;
 	key = service_key(quoted->saddr, p.dport, p.protocol);
-	svc = service_place(g, key);
-	if (svc->key != key)
+	svc = find_service(g, vip_place(g, ip->daddr), key, p.dport, p.protocol);
+	if (!svc)
 		return leave(ended, REASON_NO_SERVICE);
-	key = flow_key(&p, svc->id);
-	hash = flow_hash(&p);
-	at = first_choice(hash);
-	b = bpf_map_lookup_elem(&flows, &at);
-	if (!b)
-		return XDP_PASS;
-	f = bucket_find(b, key, &val);
-	if (!f) {
-		at = second_choice(hash);
-		b = bpf_map_lookup_elem(&flows, &at);
-		if (!b)
-			return XDP_PASS;
-		f = bucket_find(b, key, &val);
-	}
+	key = flow_key(&p);
+	f = flow_find(key, flow_hash(key), svc->id, &val);
 	if (!f)
 		return lost(g, &p, ended, peer);
 	s = get_server(g, FLOW_SERVER(val));
-	if (s->service != svc->id)
+	if (!stays(svc, s))
 		return leave(ended, REASON_SERVER_GONE);
 	return forward(g, &p, s, FLOW_SERVER(val), 0);
 }

@@ -11,6 +11,8 @@
 #include "icmp.h"
 #include "later.h"
 #include "lease.h"
+#include "limit.h"
+#include "persist6.h"
 #include "schedule.h"
 
 struct ip6 {
@@ -52,18 +54,22 @@ static __always_inline int is_vip6(const struct vip6 *v, const __u64 *addr)
 	return v->role != ROLE_NONE && same_address(v->addr, addr);
 }
 
-/* The service, or NULL. */
-static __always_inline struct service *service6_find(struct generation *g, const __u64 *addr,
-						     __be16 port, __u8 protocol)
+/* find_service() of schedule.h; addr is that of v. */
+static __always_inline struct service6 *service6_find(struct generation *g, const struct vip6 *v,
+						      const __u64 *addr, __be16 port, __u8 protocol)
 {
 	__u32 key = (__u32)port << 8 | protocol;
 	__u32 h = (address_hash(addr, g->service6_seed) + key * g->service6_seed[4]) >> 32;
 	__u32 at = h ^ g->service6_shift[(h >> 16) & (SERVICE6_BUCKETS - 1)];
 	struct service6 *s = &g->services6[at & (SERVICE6_TABLE - 1)];
+	int place;
 
-	if (s->service.key != key || !same_address(s->addr, addr))
+	if (s->service.key == key && same_address(s->addr, addr))
+		return s;
+	if (!v->ranges)
 		return NULL;
-	return &s->service;
+	place = range_place(g, v->first_range, v->ranges, bpf_ntohs(port), protocol);
+	return place < 0 ? NULL : &g->services6[place & (SERVICE6_TABLE - 1)];
 }
 
 /*
@@ -170,73 +176,121 @@ static __always_inline int solicitation(struct state *s, struct generation *g,
 	return XDP_PASS;
 }
 
-static __always_inline struct flow6 *flow6_find(const struct key6 *k, __u64 hash, __u64 *val)
+/*
+ * The slot of a client, as client_hash(): not secret, the same at every
+ * director.
+ */
+static __always_inline __u32 client_hash6(const __u64 *addr, __be16 port)
 {
-	__u32 at1 = first_choice6(hash, bucket6_mask), at2 = second_choice6(hash, bucket6_mask);
-	struct bucket6 *b = bpf_map_lookup_elem(&flows6, &at1);
-	struct flow6 *f;
+	__u64 h = addr[0] * 0x9e3779b97f4a7c15ULL;
 
-	if (!b)
-		return NULL;
-	f = bucket6_find(b, k, val);
-	if (f)
-		return f;
-	b = bpf_map_lookup_elem(&flows6, &at2);
-	return b ? bucket6_find(b, k, val) : NULL;
+	h = (h ^ h >> 32 ^ addr[1]) * 0xbf58476d1ce4e5b9ULL;
+	h = (h ^ h >> 32 ^ port) * 0x9e3779b97f4a7c15ULL;
+	return (h ^ h >> 32) * 0xbf58476d1ce4e5b9ULL >> 32;
 }
 
-static __always_inline int superseded6(struct generation *g, const struct packet *p, __u32 since,
-				       __u64 val)
+static __always_inline __u32 schedule6(struct generation *g, const struct service *s,
+				       const __u64 *client, __be16 port)
 {
-	return g->second_chance && (__s32)(FLOW_SEEN(val) - since) < 0 && !from_peer(g, p->eth);
+	if (s->flags & SERVICE_HASH)
+		return hash_server(g, s, client_hash6(client, s->flags & SERVICE_HASH_PORT ? port : 0));
+	return next_server(g, s);
 }
 
-/* serve() of xdp.c for IPv6. */
-static __always_inline int serve6(struct generation *g, const struct packet *p, __u32 since,
-				  const struct service *svc, struct key6 *k, __u32 now, int ended,
-				  int peer, __u32 *server)
+/* begin() of xdp.c for IPv6; k is the flow's key, t the template's. */
+static __always_inline __u32 begin6(struct generation *g, const struct packet *p,
+				    const struct service *svc, struct key6 *k, struct key6 *t,
+				    struct flow6 *f, __u64 past, __u32 state, int hashed, __u32 now)
 {
-	__u64 hash, val = 0;
-	struct flow6 *f;
-	struct server *s;
-	__u32 state, id;
+	int persistent = svc->flags & SERVICE_PERSISTENT, store = may_store();
+	__u32 id = persistent ? template6_server(g, t, now) : 0;
+	__u64 val;
 
-	k->port = (__u64)p->sport << 16 | svc->id;
-	hash = hash6(k, (__u32)p->sport << 16 | p->dport);
-	f = flow6_find(k, hash, &val);
-	if (f) {
-		s = get_server(g, FLOW_SERVER(val));
-		state = FLOW_STATE(val);
-		if (s->service == svc->id &&
-		    (opens(p) ? state != FLOW_FIN && !flow_expired(val, now)
-			      : state != FLOW_FIN || !superseded6(g, p, since, val))) {
-			__u64 next = FLOW_VAL(FLOW_SERVER(val), next_state(state, p),
-					      FLOW_VERSION(val), now);
-			observe_flow(state, FLOW_STATE(next));
-			if (next != val)
-				val6_swap(f, val, next);
-			*server = FLOW_SERVER(val);
-			return forward(g, p, s, *server, 0);
-		}
-		if (!opens(p) && s->service != svc->id)
-			return leave(ended, REASON_SERVER_GONE);
+	OPAQUE(id); /* that it is below SERVER_IDS the verifier must see here */
+	if (!store)
+		count(REASON_FLOW_LIMIT);
+	if (!id) {
+		if ((store && !hashed) || svc->flags & SERVICE_HASH)
+			id = schedule6(g, svc, k->client, p->sport);
+		else if (persistent)
+			id = hash_server(g, svc, client_hash6(t->client, 0));
+		else
+			id = hash_server(g, svc, client_hash6(k->client, p->sport));
 	}
-	if (!opens(p))
-		return lost(g, p, ended, peer);
+	if (!id || !store)
+		return id;
+	observe_flow(f ? FLOW_STATE(past) : FLOW_FREE, state);
+	if (persistent)
+		template6_store(t, template_val(svc, id, state, now), 1);
+	val = FLOW_VAL(svc->id, id, state, 0, now);
+	if (!f)
+		store6(0, flow6_hash(k), k, val);
+	else if (!val6_swap(f, past, val | FLOW_VERSION(past)))
+		count(REASON_FLOW_NOT_STORED);
+	return id;
+}
+
+/* serve() of xdp.c for IPv6. The key has the client. */
+static __always_inline int serve6(struct generation *g, const struct packet *p, __u32 since,
+				  const struct service6 *svc6, struct scratch *x, __u32 now,
+				  int ended, int peer)
+{
+	__u32 state = p->protocol == IPPROTO_UDP ? FLOW_UDP : FLOW_SYN, id;
+	const struct service *svc = &svc6->service;
+	int hashed = 0, moves = 0;
+	struct key6 *k = &x->key;
+	struct flow6 *f = NULL;
+	struct server *s;
+	__u64 val = 0;
+
+	k->port = flow6_port(svc->id, p->sport, p->dport);
+	if (svc->flags & SERVICE_PERSISTENT)
+		template6_key(&x->template, svc6, k);
+	if (!(svc->flags & SERVICE_ONE_PACKET))
+		f = flow6_find(k, flow6_hash(k), &val);
+	if (f) {
+		__u32 was = FLOW_STATE(val);
+
+		s = get_server(g, FLOW_SERVER(val));
+		if (stays(svc, s) &&
+		    (opens(p) ? was != FLOW_FIN && !flow_expired(g, val, now)
+			      : was != FLOW_FIN || !superseded(g, p, since, val, now))) {
+			__u64 next = FLOW_VAL(svc->id, FLOW_SERVER(val), next_state(was, p),
+					      FLOW_VERSION(val), now);
+
+			observe_flow(was, FLOW_STATE(next));
+			WRITE_ONCE(x->server, FLOW_SERVER(val));
+			if (next != val) {
+				val6_swap(f, val, next);
+				if (svc->flags & SERVICE_PERSISTENT && s->service == svc->id)
+					template6_store(&x->template,
+							template_val(svc, FLOW_SERVER(val), FLOW_STATE(next), now), 0);
+			}
+			return forward(g, p, s, FLOW_SERVER(val), 0);
+		}
+		if (!opens(p) && !stays(svc, s)) {
+			if (!(svc->flags & SERVICE_RESCHEDULE))
+				return leave(ended, REASON_SERVER_GONE);
+			moves = 1;
+			state = FLOW_ESTABLISHED;
+		}
+	}
+
+	if (!opens(p) && !moves) {
+		if (f || !lately_limited() || (g->second_chance && g->npeers))
+			return lost(g, p, ended, peer);
+		hashed = 1;
+	}
 	if (peer || from_peer(g, p->eth))
 		return leave(ended, REASON_PEER_NO_FLOW);
-
-	id = schedule(g, svc);
+	if (svc->flags & SERVICE_ONE_PACKET)
+		id = schedule6(g, svc, k->client, p->sport);
+	else
+		id = begin6(g, p, svc, k, &x->template, f, val, state, hashed, now);
 	if (!id)
 		return leave(ended, REASON_NO_SERVER);
-	state = p->protocol == IPPROTO_UDP ? FLOW_UDP : FLOW_SYN;
-	observe_flow(f ? FLOW_STATE(val) : FLOW_FREE, state);
-	if (!f)
-		store6(0, hash, k, FLOW_VAL((__u64)id, state, 0, now));
-	else if (!val6_swap(f, val, FLOW_VAL((__u64)id, state, FLOW_VERSION(val), now)))
-		count(REASON_FLOW_NOT_STORED);
-	*server = id;
-	return forward(g, p, get_server(g, id), id, 1);
+	WRITE_ONCE(x->server, id);
+	return forward(g, p, get_server(g, id), id, !hashed);
 }
 
 /* ICMPv6 errors, RFC 4443 section 3: types 1 to 4. See icmp.h. */
@@ -250,7 +304,7 @@ GLOBAL int icmp6(struct xdp_md *ctx, struct generation *g, __u32 l3, __u32 at, _
 	int ended = flags & 1, peer = flags & 2;
 	struct packet p = { .ctx = ctx, .eth = data };
 	struct ip6 *ip, *quoted;
-	struct service *svc;
+	struct service6 *svc;
 	struct server *s;
 	struct flow6 *f;
 	struct scratch *x = get_scratch();
@@ -261,7 +315,7 @@ GLOBAL int icmp6(struct xdp_md *ctx, struct generation *g, __u32 l3, __u32 at, _
 
 	if (!g || !x || l3 > L3_MAX || at > 0x3fff || data + ETH_HLEN > end)
 		return XDP_PASS;
-	ip = data + l3;
+	ip = ip_at(data, l3);
 	icmp = data + at;
 	quoted = (void *)icmp + ICMP_HEADER;
 	if ((void *)(ip + 1) > end)
@@ -280,18 +334,18 @@ GLOBAL int icmp6(struct xdp_md *ctx, struct generation *g, __u32 l3, __u32 at, _
 	p.protocol = WALK_PROTOCOL(w);
 	p.sport = ports->dport;
 	p.dport = ports->sport;
-	svc = service6_find(g, quoted->saddr, p.dport, p.protocol);
+	svc = service6_find(g, vip6_place(g, ip->daddr), ip->daddr, p.dport, p.protocol);
 	if (!svc)
 		return leave(ended, REASON_NO_SERVICE);
 	k = &x->key;
 	k->client[0] = quoted->daddr[0];
 	k->client[1] = quoted->daddr[1];
-	k->port = (__u64)p.sport << 16 | svc->id;
-	f = flow6_find(k, hash6(k, (__u32)p.sport << 16 | p.dport), &val);
+	k->port = flow6_port(svc->service.id, p.sport, p.dport);
+	f = flow6_find(k, flow6_hash(k), &val);
 	if (!f)
 		return lost(g, &p, ended, peer);
 	s = get_server(g, FLOW_SERVER(val));
-	if (s->service != svc->id)
+	if (!stays(&svc->service, s))
 		return leave(ended, REASON_SERVER_GONE);
 	return forward(g, &p, s, FLOW_SERVER(val), 0);
 }
@@ -304,17 +358,17 @@ GLOBAL int ipv6(struct xdp_md *ctx, struct generation *g, __u32 l3)
 	struct packet p = { .ctx = ctx, .eth = data };
 	struct ethhdr *eth = data;
 	struct scratch *x = get_scratch();
-	struct service *svc;
+	struct service6 *svc;
 	struct state *s;
 	struct ip6 *ip;
 	struct vip6 *v;
 	__u64 jiffies, w;
-	__u32 at, server = 0;
+	__u32 at;
 	int ended, peer = 0, verdict;
 
 	if (!g || !x || l3 > L3_MAX)
 		return XDP_PASS;
-	ip = data + l3;
+	ip = ip_at(data, l3);
 	if ((void *)(eth + 1) > end || (void *)(ip + 1) > end)
 		return XDP_PASS;
 	s = get_state();
@@ -357,6 +411,8 @@ GLOBAL int ipv6(struct xdp_md *ctx, struct generation *g, __u32 l3)
 		return leave(ended, REASON_OTHER_PROTOCOL);
 	x->key.client[0] = ip->saddr[0];
 	x->key.client[1] = ip->saddr[1];
+	WRITE_ONCE(x->fragment, w & WALK_FRAGMENT);
+	WRITE_ONCE(x->server, 0);
 	if (w & WALK_FRAGMENT) {
 		x->vip.client[0] = ip->daddr[0];
 		x->vip.client[1] = ip->daddr[1];
@@ -369,13 +425,12 @@ GLOBAL int ipv6(struct xdp_md *ctx, struct generation *g, __u32 l3)
 	if (!parse_l4(&p, data + at, end))
 		return leave(ended, REASON_MALFORMED);
 
-	svc = service6_find(g, ip->daddr, p.dport, p.protocol);
+	svc = service6_find(g, v, ip->daddr, p.dport, p.protocol);
 	if (!svc)
 		return leave(ended, REASON_NO_SERVICE);
-	verdict = serve6(g, &p, v->since, svc, &x->key, (__u32)(jiffies >> age_shift), ended, peer,
-			 &server);
-	if (w & WALK_FRAGMENT && server)
-		fragment_store(&x->datagram, server);
+	verdict = serve6(g, &p, v->since, svc, x, (__u32)(jiffies >> age_shift), ended, peer);
+	if (READ_ONCE(x->fragment) && READ_ONCE(x->server))
+		fragment_store(&x->datagram, x->server);
 	return verdict;
 }
 

@@ -9,8 +9,10 @@ static __always_inline int fragment_later(struct generation *g, struct packet *p
 					  int ended)
 {
 	__u32 id = fragment_server(k);
-	struct server *s = get_server(g, id);
+	struct server *s;
 
+	OPAQUE(id); /* that it is below SERVER_IDS the verifier must see here */
+	s = get_server(g, id);
 	if (!id)
 		return leave(ended, REASON_FRAGMENT);
 	if (!s->service)
@@ -28,7 +30,7 @@ GLOBAL int fragment4_later(struct xdp_md *ctx, struct generation *g, __u32 l3, i
 
 	if (!g || !x || l3 > L3_MAX || data + ETH_HLEN > end)
 		return XDP_PASS;
-	ip = data + l3;
+	ip = ip_at(data, l3);
 	if ((void *)(ip + 1) > end)
 		return XDP_PASS;
 	fragment_key4(&x->datagram, ip);

@@ -14,7 +14,8 @@ struct vip {
 	__be32 addr;
 	__u32 role;  /* enum role; ROLE_NONE: empty */
 	__u32 since; /* when it became active here, in age units */
-	__u32 pad;
+	__u16 first_range; /* index into ranges */
+	__u16 ranges;
 };
 
 /* A virtual service. Its key is service_key() of schedule.h; 0: empty. */
@@ -23,7 +24,8 @@ struct service {
 	__u32 first_slot; /* index into slots */
 	__u32 slots;      /* 0: no eligible server */
 	__u16 id;         /* stable over generations, 1.. */
-	__u16 pad[3];
+	__u16 flags;      /* enum service_flags */
+	__be32 client_mask; /* of persistence */
 };
 
 /* The same for IPv6; a table of its own, so that IPv4's stays small. */
@@ -31,21 +33,38 @@ struct vip6 {
 	__be32 addr[4];
 	__u32 role;
 	__u32 since;
+	__u16 first_range;
+	__u16 ranges;
 };
 
 /* The service's key has its port and protocol only; 0: empty. */
 struct service6 {
 	__be32 addr[4];
 	struct service service;
+	__u64 client_mask[2]; /* instead of the service's */
 };
 
 /*
  * A real server of one service, by its id. The MAC is all zero while it is not
- * known. Service 0: the id is not in this generation.
+ * known. Service 0: the id is not in this generation. With SERVER_LEFT it is no
+ * longer in the service, but keeps the flows it had.
  */
 struct server {
 	__u8 mac[6];
 	__u16 service;
+};
+
+/* A service of many ports: of all, or a range. */
+struct port_range {
+	__u16 first; /* host byte order */
+	__u16 last;
+	__u16 place; /* of the service, index into services or services6 */
+	__u16 protocol;
+};
+
+/* Age at which an entry of a service counts as free; in age units. */
+struct timeouts {
+	__s32 by_state[FLOW_STATES]; /* enum flow_state; below 0: always */
 };
 
 struct mac {
@@ -78,6 +97,8 @@ struct generation {
 	struct vip6 vips6[VIP6_TABLE];
 	__u16 service6_shift[SERVICE6_BUCKETS];
 	struct service6 services6[SERVICE6_TABLE];
+	struct port_range ranges[RANGES]; /* of one address together, narrow ones first */
+	struct timeouts timeouts[SERVICE_IDS]; /* by service id, all of them; 0: of fragments */
 };
 
 /*
@@ -200,7 +221,8 @@ struct service_name {
 	__u16 port;   /* host byte order */
 	__u8 protocol;
 	__u8 family;  /* 4 or 6; 0: the id is free */
-	__u32 pad;
+	__u16 last_port; /* of a range; else 0 */
+	__u16 pad;
 	struct counters gone; /* of its servers whose ids were taken back */
 };
 
@@ -235,8 +257,7 @@ struct key6 {
 
 /* The best place in one bucket for a new entry; see flow6.h. */
 struct place6 {
-	__u64 score; /* SCORE_FREE and so on; 0: none may be taken */
-	__u64 way;
+	__u64 score; /* victim() of flow.h; 0: none may be taken */
 	__u64 val;   /* as it was judged */
 };
 
@@ -248,8 +269,11 @@ struct scratch {
 	struct key6 key;
 	struct key6 datagram;
 	struct key6 vip;
+	struct key6 template;
 	struct place6 best;
 	struct place6 second;
+	__u64 fragment; /* WALK_FRAGMENT of ipv6.h */
+	__u64 server;   /* that the packet goes to; 0: none */
 };
 
 struct {
@@ -276,13 +300,16 @@ const volatile __u32 bucket6_mask = 0;
 const volatile __u64 flow6_seed[5] = {}; /* secret too; odd */
 /* An age is counted in units of 2^age_shift jiffies, about a second. */
 const volatile __u32 age_shift = 8;
-/* Age at which an entry counts as free, by enum flow_state. */
-const volatile __s32 timeouts[FLOW_STATES] = {};
 
 static __always_inline struct state *get_state(void)
 {
 	__u32 zero = 0;
 	return bpf_map_lookup_elem(&state, &zero);
+}
+
+static __always_inline struct generation *active_generation(struct state *s)
+{
+	return &s->generation[*(const volatile __u32 *)&s->active & 1];
 }
 
 /*
@@ -316,6 +343,5 @@ static __always_inline __u64 unknown_zero(__u64 any)
 	asm volatile("%0 -= %1" : "+r"(zero) : "r"(any));
 	return zero;
 }
-
 
 #endif

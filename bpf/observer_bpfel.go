@@ -32,6 +32,13 @@ type ObserverBucket6 struct {
 	}
 }
 
+type ObserverBudget struct {
+	_      structs.HostLayout
+	At     uint64
+	Tokens uint64
+	Until  uint64
+}
+
 type ObserverCounters struct {
 	_           structs.HostLayout
 	Packets     uint64
@@ -77,18 +84,23 @@ type ObserverScratch struct {
 		Client [2]uint64
 		Port   uint64
 	}
+	Template struct {
+		_      structs.HostLayout
+		Client [2]uint64
+		Port   uint64
+	}
 	Best struct {
 		_     structs.HostLayout
 		Score uint64
-		Way   uint64
 		Val   uint64
 	}
 	Second struct {
 		_     structs.HostLayout
 		Score uint64
-		Way   uint64
 		Val   uint64
 	}
+	Fragment uint64
+	Server   uint64
 }
 
 type ObserverSeeLost struct {
@@ -151,7 +163,8 @@ type ObserverServiceName struct {
 	Port     uint16
 	Protocol uint8
 	Family   uint8
-	Pad      uint32
+	LastPort uint16
+	Pad      uint16
 	Gone     ObserverCounters
 }
 
@@ -180,48 +193,65 @@ type ObserverState struct {
 		SecondChance uint32
 		VipShift     [1024]uint16
 		Vips         [2048]struct {
-			_     structs.HostLayout
-			Addr  uint32
-			Role  uint32
-			Since uint32
-			Pad   uint32
+			_          structs.HostLayout
+			Addr       uint32
+			Role       uint32
+			Since      uint32
+			FirstRange uint16
+			Ranges     uint16
 		}
 		ServiceShift [4096]uint16
 		Services     [8192]struct {
-			_         structs.HostLayout
-			Key       uint64
-			FirstSlot uint32
-			Slots     uint32
-			Id        uint16
-			Pad       [3]uint16
+			_          structs.HostLayout
+			Key        uint64
+			FirstSlot  uint32
+			Slots      uint32
+			Id         uint16
+			Flags      uint16
+			ClientMask uint32
 		}
 		Servers [16384]struct {
 			_       structs.HostLayout
 			Mac     [6]uint8
 			Service uint16
 		}
-		Slots        [65536]uint16
+		Slots        [262144]uint16
 		Vip6Seed     [4]uint64
 		Service6Seed [5]uint64
 		Vip6Shift    [1024]uint16
 		Vips6        [2048]struct {
-			_     structs.HostLayout
-			Addr  [4]uint32
-			Role  uint32
-			Since uint32
+			_          structs.HostLayout
+			Addr       [4]uint32
+			Role       uint32
+			Since      uint32
+			FirstRange uint16
+			Ranges     uint16
 		}
 		Service6Shift [4096]uint16
 		Services6     [8192]struct {
 			_       structs.HostLayout
 			Addr    [4]uint32
 			Service struct {
-				_         structs.HostLayout
-				Key       uint64
-				FirstSlot uint32
-				Slots     uint32
-				Id        uint16
-				Pad       [3]uint16
+				_          structs.HostLayout
+				Key        uint64
+				FirstSlot  uint32
+				Slots      uint32
+				Id         uint16
+				Flags      uint16
+				ClientMask uint32
 			}
+			ClientMask [2]uint64
+		}
+		Ranges [1024]struct {
+			_        structs.HostLayout
+			First    uint16
+			Last     uint16
+			Place    uint16
+			Protocol uint16
+		}
+		Timeouts [4096]struct {
+			_       structs.HostLayout
+			ByState [8]int32
 		}
 	}
 }
@@ -236,44 +266,48 @@ type ObserverTurn struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	ObserverMapFlows           = "flows"
-	ObserverMapFlows6          = "flows6"
-	ObserverMapFragments       = "fragments"
-	ObserverMapReasonStats     = "reason_stats"
-	ObserverMapScratch         = "scratch"
-	ObserverMapSeeLosses       = "see_losses"
-	ObserverMapSeeRecords      = "see_records"
-	ObserverMapSeeScratch      = "see_scratch"
-	ObserverMapServerNames     = "server_names"
-	ObserverMapServerStats     = "server_stats"
-	ObserverMapServiceNames    = "service_names"
-	ObserverMapState           = "state"
-	ObserverMapTurns           = "turns"
-	ObserverProgSystoleExit    = "systole_exit"
-	ObserverProgSystoleLease   = "systole_lease"
-	ObserverProgSystoleObserve = "systole_observe"
-	ObserverVarAgeShift        = "age_shift"
-	ObserverVarBucket6Mask     = "bucket6_mask"
-	ObserverVarBucketMask      = "bucket_mask"
-	ObserverVarDaemonGone      = "daemon_gone"
-	ObserverVarDaemonPid       = "daemon_pid"
-	ObserverVarDaemonPidnsDev  = "daemon_pidns_dev"
-	ObserverVarDaemonPidnsIno  = "daemon_pidns_ino"
-	ObserverVarFlow6Seed       = "flow6_seed"
-	ObserverVarFlowSeed0       = "flow_seed0"
-	ObserverVarFlowSeed1       = "flow_seed1"
-	ObserverVarFlowStateType   = "flow_state_type"
-	ObserverVarLayoutType      = "layout_type"
-	ObserverVarReasonType      = "reason_type"
-	ObserverVarRoleType        = "role_type"
-	ObserverVarSeeFilter       = "see_filter"
-	ObserverVarSeeIn           = "see_in"
-	ObserverVarSeeOut          = "see_out"
-	ObserverVarSeeRate         = "see_rate"
-	ObserverVarSeeRecordType   = "see_record_type"
-	ObserverVarSeeServers      = "see_servers"
-	ObserverVarSeeSnap         = "see_snap"
-	ObserverVarTimeouts        = "timeouts"
+	ObserverMapBudgets          = "budgets"
+	ObserverMapFlows            = "flows"
+	ObserverMapFlows6           = "flows6"
+	ObserverMapFragments        = "fragments"
+	ObserverMapReasonStats      = "reason_stats"
+	ObserverMapScratch          = "scratch"
+	ObserverMapSeeLosses        = "see_losses"
+	ObserverMapSeeRecords       = "see_records"
+	ObserverMapSeeScratch       = "see_scratch"
+	ObserverMapServerNames      = "server_names"
+	ObserverMapServerStats      = "server_stats"
+	ObserverMapServiceNames     = "service_names"
+	ObserverMapState            = "state"
+	ObserverMapTurns            = "turns"
+	ObserverProgSystoleExit     = "systole_exit"
+	ObserverProgSystoleLease    = "systole_lease"
+	ObserverProgSystoleObserve  = "systole_observe"
+	ObserverVarAgeShift         = "age_shift"
+	ObserverVarBucket6Mask      = "bucket6_mask"
+	ObserverVarBucketMask       = "bucket_mask"
+	ObserverVarDaemonGone       = "daemon_gone"
+	ObserverVarDaemonPid        = "daemon_pid"
+	ObserverVarDaemonPidnsDev   = "daemon_pidns_dev"
+	ObserverVarDaemonPidnsIno   = "daemon_pidns_ino"
+	ObserverVarFlow6Seed        = "flow6_seed"
+	ObserverVarFlowSeed0        = "flow_seed0"
+	ObserverVarFlowSeed1        = "flow_seed1"
+	ObserverVarFlowStateType    = "flow_state_type"
+	ObserverVarLayoutType       = "layout_type"
+	ObserverVarLimitDepth       = "limit_depth"
+	ObserverVarLimitMemory      = "limit_memory"
+	ObserverVarLimitRate        = "limit_rate"
+	ObserverVarReasonType       = "reason_type"
+	ObserverVarRoleType         = "role_type"
+	ObserverVarSeeFilter        = "see_filter"
+	ObserverVarSeeIn            = "see_in"
+	ObserverVarSeeOut           = "see_out"
+	ObserverVarSeeRate          = "see_rate"
+	ObserverVarSeeRecordType    = "see_record_type"
+	ObserverVarSeeServers       = "see_servers"
+	ObserverVarSeeSnap          = "see_snap"
+	ObserverVarServiceFlagsType = "service_flags_type"
 )
 
 // LoadObserver returns the embedded CollectionSpec for Observer.
@@ -327,6 +361,7 @@ type ObserverProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ObserverMapSpecs struct {
+	Budgets      *ebpf.MapSpec `ebpf:"budgets"`
 	Flows        *ebpf.MapSpec `ebpf:"flows"`
 	Flows6       *ebpf.MapSpec `ebpf:"flows6"`
 	Fragments    *ebpf.MapSpec `ebpf:"fragments"`
@@ -346,28 +381,31 @@ type ObserverMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ObserverVariableSpecs struct {
-	AgeShift       *ebpf.VariableSpec `ebpf:"age_shift"`
-	Bucket6Mask    *ebpf.VariableSpec `ebpf:"bucket6_mask"`
-	BucketMask     *ebpf.VariableSpec `ebpf:"bucket_mask"`
-	DaemonGone     *ebpf.VariableSpec `ebpf:"daemon_gone"`
-	DaemonPid      *ebpf.VariableSpec `ebpf:"daemon_pid"`
-	DaemonPidnsDev *ebpf.VariableSpec `ebpf:"daemon_pidns_dev"`
-	DaemonPidnsIno *ebpf.VariableSpec `ebpf:"daemon_pidns_ino"`
-	Flow6Seed      *ebpf.VariableSpec `ebpf:"flow6_seed"`
-	FlowSeed0      *ebpf.VariableSpec `ebpf:"flow_seed0"`
-	FlowSeed1      *ebpf.VariableSpec `ebpf:"flow_seed1"`
-	FlowStateType  *ebpf.VariableSpec `ebpf:"flow_state_type"`
-	LayoutType     *ebpf.VariableSpec `ebpf:"layout_type"`
-	ReasonType     *ebpf.VariableSpec `ebpf:"reason_type"`
-	RoleType       *ebpf.VariableSpec `ebpf:"role_type"`
-	SeeFilter      *ebpf.VariableSpec `ebpf:"see_filter"`
-	SeeIn          *ebpf.VariableSpec `ebpf:"see_in"`
-	SeeOut         *ebpf.VariableSpec `ebpf:"see_out"`
-	SeeRate        *ebpf.VariableSpec `ebpf:"see_rate"`
-	SeeRecordType  *ebpf.VariableSpec `ebpf:"see_record_type"`
-	SeeServers     *ebpf.VariableSpec `ebpf:"see_servers"`
-	SeeSnap        *ebpf.VariableSpec `ebpf:"see_snap"`
-	Timeouts       *ebpf.VariableSpec `ebpf:"timeouts"`
+	AgeShift         *ebpf.VariableSpec `ebpf:"age_shift"`
+	Bucket6Mask      *ebpf.VariableSpec `ebpf:"bucket6_mask"`
+	BucketMask       *ebpf.VariableSpec `ebpf:"bucket_mask"`
+	DaemonGone       *ebpf.VariableSpec `ebpf:"daemon_gone"`
+	DaemonPid        *ebpf.VariableSpec `ebpf:"daemon_pid"`
+	DaemonPidnsDev   *ebpf.VariableSpec `ebpf:"daemon_pidns_dev"`
+	DaemonPidnsIno   *ebpf.VariableSpec `ebpf:"daemon_pidns_ino"`
+	Flow6Seed        *ebpf.VariableSpec `ebpf:"flow6_seed"`
+	FlowSeed0        *ebpf.VariableSpec `ebpf:"flow_seed0"`
+	FlowSeed1        *ebpf.VariableSpec `ebpf:"flow_seed1"`
+	FlowStateType    *ebpf.VariableSpec `ebpf:"flow_state_type"`
+	LayoutType       *ebpf.VariableSpec `ebpf:"layout_type"`
+	LimitDepth       *ebpf.VariableSpec `ebpf:"limit_depth"`
+	LimitMemory      *ebpf.VariableSpec `ebpf:"limit_memory"`
+	LimitRate        *ebpf.VariableSpec `ebpf:"limit_rate"`
+	ReasonType       *ebpf.VariableSpec `ebpf:"reason_type"`
+	RoleType         *ebpf.VariableSpec `ebpf:"role_type"`
+	SeeFilter        *ebpf.VariableSpec `ebpf:"see_filter"`
+	SeeIn            *ebpf.VariableSpec `ebpf:"see_in"`
+	SeeOut           *ebpf.VariableSpec `ebpf:"see_out"`
+	SeeRate          *ebpf.VariableSpec `ebpf:"see_rate"`
+	SeeRecordType    *ebpf.VariableSpec `ebpf:"see_record_type"`
+	SeeServers       *ebpf.VariableSpec `ebpf:"see_servers"`
+	SeeSnap          *ebpf.VariableSpec `ebpf:"see_snap"`
+	ServiceFlagsType *ebpf.VariableSpec `ebpf:"service_flags_type"`
 }
 
 // ObserverObjects contains all objects after they have been loaded into the kernel.
@@ -390,6 +428,7 @@ func (o *ObserverObjects) Close() error {
 //
 // It can be passed to LoadObserverObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ObserverMaps struct {
+	Budgets      *ebpf.Map `ebpf:"budgets"`
 	Flows        *ebpf.Map `ebpf:"flows"`
 	Flows6       *ebpf.Map `ebpf:"flows6"`
 	Fragments    *ebpf.Map `ebpf:"fragments"`
@@ -407,6 +446,7 @@ type ObserverMaps struct {
 
 func (m *ObserverMaps) Close() error {
 	return _ObserverClose(
+		m.Budgets,
 		m.Flows,
 		m.Flows6,
 		m.Fragments,
@@ -427,28 +467,31 @@ func (m *ObserverMaps) Close() error {
 //
 // It can be passed to LoadObserverObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ObserverVariables struct {
-	AgeShift       *ebpf.Variable `ebpf:"age_shift"`
-	Bucket6Mask    *ebpf.Variable `ebpf:"bucket6_mask"`
-	BucketMask     *ebpf.Variable `ebpf:"bucket_mask"`
-	DaemonGone     *ebpf.Variable `ebpf:"daemon_gone"`
-	DaemonPid      *ebpf.Variable `ebpf:"daemon_pid"`
-	DaemonPidnsDev *ebpf.Variable `ebpf:"daemon_pidns_dev"`
-	DaemonPidnsIno *ebpf.Variable `ebpf:"daemon_pidns_ino"`
-	Flow6Seed      *ebpf.Variable `ebpf:"flow6_seed"`
-	FlowSeed0      *ebpf.Variable `ebpf:"flow_seed0"`
-	FlowSeed1      *ebpf.Variable `ebpf:"flow_seed1"`
-	FlowStateType  *ebpf.Variable `ebpf:"flow_state_type"`
-	LayoutType     *ebpf.Variable `ebpf:"layout_type"`
-	ReasonType     *ebpf.Variable `ebpf:"reason_type"`
-	RoleType       *ebpf.Variable `ebpf:"role_type"`
-	SeeFilter      *ebpf.Variable `ebpf:"see_filter"`
-	SeeIn          *ebpf.Variable `ebpf:"see_in"`
-	SeeOut         *ebpf.Variable `ebpf:"see_out"`
-	SeeRate        *ebpf.Variable `ebpf:"see_rate"`
-	SeeRecordType  *ebpf.Variable `ebpf:"see_record_type"`
-	SeeServers     *ebpf.Variable `ebpf:"see_servers"`
-	SeeSnap        *ebpf.Variable `ebpf:"see_snap"`
-	Timeouts       *ebpf.Variable `ebpf:"timeouts"`
+	AgeShift         *ebpf.Variable `ebpf:"age_shift"`
+	Bucket6Mask      *ebpf.Variable `ebpf:"bucket6_mask"`
+	BucketMask       *ebpf.Variable `ebpf:"bucket_mask"`
+	DaemonGone       *ebpf.Variable `ebpf:"daemon_gone"`
+	DaemonPid        *ebpf.Variable `ebpf:"daemon_pid"`
+	DaemonPidnsDev   *ebpf.Variable `ebpf:"daemon_pidns_dev"`
+	DaemonPidnsIno   *ebpf.Variable `ebpf:"daemon_pidns_ino"`
+	Flow6Seed        *ebpf.Variable `ebpf:"flow6_seed"`
+	FlowSeed0        *ebpf.Variable `ebpf:"flow_seed0"`
+	FlowSeed1        *ebpf.Variable `ebpf:"flow_seed1"`
+	FlowStateType    *ebpf.Variable `ebpf:"flow_state_type"`
+	LayoutType       *ebpf.Variable `ebpf:"layout_type"`
+	LimitDepth       *ebpf.Variable `ebpf:"limit_depth"`
+	LimitMemory      *ebpf.Variable `ebpf:"limit_memory"`
+	LimitRate        *ebpf.Variable `ebpf:"limit_rate"`
+	ReasonType       *ebpf.Variable `ebpf:"reason_type"`
+	RoleType         *ebpf.Variable `ebpf:"role_type"`
+	SeeFilter        *ebpf.Variable `ebpf:"see_filter"`
+	SeeIn            *ebpf.Variable `ebpf:"see_in"`
+	SeeOut           *ebpf.Variable `ebpf:"see_out"`
+	SeeRate          *ebpf.Variable `ebpf:"see_rate"`
+	SeeRecordType    *ebpf.Variable `ebpf:"see_record_type"`
+	SeeServers       *ebpf.Variable `ebpf:"see_servers"`
+	SeeSnap          *ebpf.Variable `ebpf:"see_snap"`
+	ServiceFlagsType *ebpf.Variable `ebpf:"service_flags_type"`
 }
 
 // ObserverPrograms contains all programs after they have been loaded into the kernel.

@@ -58,11 +58,13 @@ static __always_inline int is_group(const __u8 *mac)
 	return mac[0] & 1;
 }
 
-/* Not 0 if they differ. MACs stand at even offsets in frames and in maps. */
+/* Not 0 if they differ; below 2^32. */
 static __always_inline __u64 mac_difference(const void *a, const void *b)
 {
-	const __u16 *x = a, *y = b;
-	return (x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]);
+	const __u32 *head_a = a, *head_b = b;
+	const __u16 *tail_a = a + 4, *tail_b = b + 4;
+
+	return (*head_a ^ *head_b) | (*tail_a ^ *tail_b);
 }
 
 static __always_inline int same_mac(const void *a, const void *b)
@@ -74,6 +76,18 @@ static __always_inline int same_mac(const void *a, const void *b)
 static __always_inline __be16 ether_type(const struct ethhdr *eth)
 {
 	return ((const __be16 *)eth)[6];
+}
+
+/*
+ * The IP header, at l3 <= L3_MAX. The mask is for Linux 6.1, which forgets the
+ * bound of a number of 32 bits that the compiler keeps on the stack.
+ */
+static __always_inline void *ip_at(void *data, __u32 l3)
+{
+	__u64 at = l3;
+
+	asm volatile("%0 &= 31" : "+r"(at));
+	return data + at;
 }
 
 static __always_inline int has_ports(__u8 protocol)

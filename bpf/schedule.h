@@ -4,6 +4,7 @@
 #define SYSTOLE_SCHEDULE_H
 
 #include "maps.h"
+#include "parse.h"
 
 /*
  * The two tables are perfect hashes ("hash, displace"): user space searched a
@@ -53,14 +54,78 @@ static __always_inline struct server *get_server(struct generation *g, __u64 id)
 	return &g->servers[id & (SERVER_IDS - 1)];
 }
 
+/* Whether a flow of svc may go on to server s. */
+static __always_inline int stays(const struct service *svc, const struct server *s)
+{
+	return s->service == svc->id ||
+	       (svc->flags & SERVICE_KEEP && s->service == (svc->id | SERVER_LEFT));
+}
+
+/*
+ * The place of the service with the narrowest range around a port, of the n
+ * ranges of an address; below 0: there is none.
+ */
+GLOBAL int range_place(struct generation *g, __u32 at, __u32 n, __u32 port, __u32 protocol)
+{
+	if (!g)
+		return -1;
+	for (__u32 i = 0; i < RANGES_PER_VIP && i < n; i++, at++) {
+		const struct port_range *r = &g->ranges[at & (RANGES - 1)];
+
+		if (r->protocol == protocol && r->first <= port && port <= r->last)
+			return r->place;
+	}
+	return -1;
+}
+
+/*
+ * The service of a packet, or NULL: the one of just its port, else the one with
+ * the narrowest range of ports around it. key is service_key() of the packet.
+ */
+static __always_inline struct service *find_service(struct generation *g, const struct vip *v,
+						    __u64 key, __be16 port, __u8 protocol)
+{
+	struct service *s = service_place(g, key);
+	int place;
+
+	if (s->key == key)
+		return s;
+	if (!v->ranges)
+		return NULL;
+	place = range_place(g, v->first_range, v->ranges, bpf_ntohs(port), protocol);
+	return place < 0 ? NULL : &g->services[place & (SERVICE_TABLE - 1)];
+}
+
+/*
+ * The slot of a client, for schedulers that go by its address. Every director
+ * must choose the same, so nothing of it is secret; what must be is where a
+ * flow stands in the table, and that is flow_hash().
+ */
+static __always_inline __u32 client_hash(__be32 addr, __be16 port)
+{
+	__u64 h = (__u64)addr << 16 | port;
+
+	h *= 0x9e3779b97f4a7c15ULL;
+	h ^= h >> 32;
+	h *= 0xbf58476d1ce4e5b9ULL;
+	return h >> 32;
+}
+
+/* The server in the slot to which a hash of 32 bits points; 0: none. */
+static __always_inline __u32 hash_server(struct generation *g, const struct service *s, __u32 hash)
+{
+	__u32 n = (__u64)hash * s->slots >> 32;
+
+	return s->slots ? g->slots[(s->first_slot + n) & (SLOTS - 1)] : 0;
+}
+
 /*
  * Strict round robin on any number of CPUs: one counter per service, taken and
  * advanced in one atomic step. The remainder is taken of all 64 bits: a 32-bit
  * counter would make one uneven step at each wrap. The counter belongs to the
  * service, not to the generation, so a change of servers does not begin anew.
- * Returns a server id, 0 if the service has no eligible server.
  */
-static __always_inline __u32 schedule(struct generation *g, const struct service *s)
+static __always_inline __u32 next_server(struct generation *g, const struct service *s)
 {
 	__u32 id = s->id, slots = s->slots;
 	struct turn *t;
@@ -73,6 +138,15 @@ static __always_inline __u32 schedule(struct generation *g, const struct service
 		return 0;
 	n = __sync_fetch_and_add(&t->next, 1);
 	return g->slots[(s->first_slot + (__u32)(n % slots)) & (SLOTS - 1)];
+}
+
+/* The server for a new flow, by its id; 0 if the service has no eligible one. */
+static __always_inline __u32 schedule(struct generation *g, const struct service *s,
+				      const struct packet *p)
+{
+	if (s->flags & SERVICE_HASH)
+		return hash_server(g, s, client_hash(p->saddr, s->flags & SERVICE_HASH_PORT ? p->sport : 0));
+	return next_server(g, s);
 }
 
 #endif

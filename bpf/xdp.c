@@ -32,6 +32,8 @@
 #include "parse.h"
 #include "schedule.h"
 #include "flow.h"
+#include "limit.h"
+#include "persist.h"
 #include "forward.h"
 #include "icmp.h"
 #include "ipv6.h"
@@ -44,12 +46,8 @@ char _license[] SEC("license") = "Dual MIT/GPL";
 const enum layout *const layout_type = NULL;
 const enum flow_state *const flow_state_type = NULL;
 const enum role *const role_type = NULL;
+const enum service_flags *const service_flags_type = NULL;
 const enum reason *const reason_type = NULL;
-
-static __always_inline struct generation *active_generation(struct state *s)
-{
-	return &s->generation[READ_ONCE(s->active) & 1];
-}
 
 /* An Ethernet ARP request for an IPv4 address, RFC 826. */
 struct arp4 {
@@ -104,15 +102,40 @@ static __always_inline int arp(struct state *s, struct generation *g, void *at, 
 }
 
 /*
- * A connection that ended here before the address went to a peer and came back
- * says nothing about a segment that arrives now: the client may have used the
- * port again there. The peer knows.
+ * The server for a packet without a flow that is any use; 0 if there is none.
+ * It is remembered, in the entry f of the flow's past if there is one, unless
+ * this CPU stores too many flows: then the packet goes where a hash points, and
+ * with hashed it belongs to a SYN that went there (limit.h).
  */
-static __always_inline int superseded(struct generation *g, const struct packet *p,
-				 const struct vip *v, __u64 val)
+static __always_inline __u32 begin(struct generation *g, const struct packet *p,
+				   const struct service *svc, struct flow *f, __u64 past,
+				   __u32 state, int hashed, __u32 now)
 {
-	return g->second_chance && (__s32)(FLOW_SEEN(val) - v->since) < 0 &&
-	       !from_peer(g, p->eth);
+	int persistent = svc->flags & SERVICE_PERSISTENT, store = may_store();
+	__u32 id = persistent ? template_server(g, svc, p, now) : 0;
+	__u64 val;
+
+	if (!store)
+		count(REASON_FLOW_LIMIT);
+	if (!id) {
+		if ((store && !hashed) || svc->flags & SERVICE_HASH)
+			id = schedule(g, svc, p);
+		else if (persistent)
+			id = hash_server(g, svc, client_hash(p->saddr & svc->client_mask, 0));
+		else
+			id = hash_server(g, svc, client_hash(p->saddr, p->sport));
+	}
+	if (!id || !store)
+		return id;
+	observe_flow(f ? FLOW_STATE(past) : FLOW_FREE, state);
+	if (persistent)
+		template_set(svc, p, id, state, now);
+	val = FLOW_VAL(svc->id, id, state, 0, now);
+	if (f) /* The entry is this flow's already; only its server changes. */
+		flow_replace(f, past, val);
+	else
+		flow_store(flow_key(p), val);
+	return id;
 }
 
 /* The part after the service is known: flow, schedule, second chance. */
@@ -120,70 +143,69 @@ static __always_inline int serve(struct generation *g, const struct packet *p,
 				 const struct vip *v, const struct service *svc, __u32 now,
 				 int ended, int peer)
 {
-	__u64 key = flow_key(p, svc->id), hash = flow_hash(p), val = 0;
-	__u32 at1 = first_choice(hash), at2 = second_choice(hash), state, id;
-	struct bucket *b1, *b2 = NULL;
+	__u32 state = p->protocol == IPPROTO_UDP ? FLOW_UDP : FLOW_SYN, id;
+	__u64 key = flow_key(p), val = 0;
+	struct flow *f = NULL;
+	int hashed = 0, moves = 0;
 	struct server *s;
-	struct flow *f;
 
-	b1 = bpf_map_lookup_elem(&flows, &at1);
-	if (!b1)
-		return XDP_PASS;
-	f = bucket_find(b1, key, &val);
-	if (!f) {
-		b2 = bpf_map_lookup_elem(&flows, &at2);
-		if (!b2)
-			return XDP_PASS;
-		f = bucket_find(b2, key, &val);
-	}
-
+	if (!(svc->flags & SERVICE_ONE_PACKET))
+		f = flow_find(key, flow_hash(key), svc->id, &val);
 	if (f) {
+		__u32 was = FLOW_STATE(val);
+
 		s = get_server(g, FLOW_SERVER(val));
-		state = FLOW_STATE(val);
 		/*
 		 * A packet that opens nothing keeps even an entry that is past
 		 * its time: better than a reset. One that opens begins anew
 		 * after FIN or RST and after the time; else it is a repetition.
 		 */
-		if (s->service == svc->id &&
-		    (opens(p) ? state != FLOW_FIN && !flow_expired(val, now)
-			      : state != FLOW_FIN || !superseded(g, p, v, val))) {
-			__u64 next = FLOW_VAL(FLOW_SERVER(val), next_state(state, p),
+		if (stays(svc, s) &&
+		    (opens(p) ? was != FLOW_FIN && !flow_expired(g, val, now)
+			      : was != FLOW_FIN || !superseded(g, p, v->since, val, now))) {
+			__u64 next = FLOW_VAL(svc->id, FLOW_SERVER(val), next_state(was, p),
 					      FLOW_VERSION(val), now);
-			observe_flow(state, FLOW_STATE(next));
+
+			observe_flow(was, FLOW_STATE(next));
 			/* Once per age unit or change of state, not per packet. */
-			if (next != val)
+			if (next != val) {
 				flow_swap(f, val, next);
+				if (svc->flags & SERVICE_PERSISTENT && s->service == svc->id)
+					template_refresh(svc, p, FLOW_SERVER(val), FLOW_STATE(next), now);
+			}
 			return forward(g, p, s, FLOW_SERVER(val), 0);
 		}
-		if (!opens(p) && s->service != svc->id)
-			return leave(ended, REASON_SERVER_GONE);
+		if (!opens(p) && !stays(svc, s)) {
+			if (!(svc->flags & SERVICE_RESCHEDULE))
+				return leave(ended, REASON_SERVER_GONE);
+			moves = 1;
+			state = FLOW_ESTABLISHED;
+		}
 	}
 
 	/* A packet from a peer is never scheduled nor sent on: no loop. */
 	if (peer || from_peer(g, p->eth))
 		return leave(ended, REASON_PEER_NO_FLOW);
-	if (!opens(p)) {
-		/* Never schedule it: that would only move a reset elsewhere. */
-		if (!g->second_chance || !g->npeers)
-			return leave(ended, REASON_NO_FLOW);
-		count(REASON_SECOND_CHANCE);
-		return send_to(g, p->eth, g->peers[0].addr);
+	if (svc->flags & SERVICE_ONE_PACKET) {
+		id = schedule(g, svc, p);
+		if (!id)
+			return leave(ended, REASON_NO_SERVER);
+		return forward(g, p, get_server(g, id), id, 1);
 	}
-
-	id = schedule(g, svc);
+	if (!opens(p) && !moves) {
+		/* Never schedule it: that would only move a reset elsewhere. */
+		if (g->second_chance && g->npeers) {
+			count(REASON_SECOND_CHANCE);
+			return send_to(g, p->eth, mac_word(&g->peers[0]));
+		}
+		if (f || !lately_limited())
+			return leave(ended, REASON_NO_FLOW);
+		hashed = 1;
+	}
+	id = begin(g, p, svc, f, val, state, hashed, now);
 	if (!id)
 		return leave(ended, REASON_NO_SERVER);
-	state = p->protocol == IPPROTO_UDP ? FLOW_UDP : FLOW_SYN;
-	observe_flow(f ? FLOW_STATE(val) : FLOW_FREE, state);
-	if (f) {
-		/* The entry is this flow's already; only its server changes. */
-		if (!flow_swap(f, val, FLOW_VAL(id, state, FLOW_VERSION(val), now)))
-			count(REASON_FLOW_NOT_STORED);
-	} else if (b2) {
-		flow_store(at1, at2, key, FLOW_VAL((__u64)id, state, 0, now));
-	}
-	return forward(g, p, get_server(g, id), id, 1);
+	return forward(g, p, get_server(g, id), id, !hashed);
 }
 
 /* An IPv4 packet that begins l3 bytes into the frame. */
@@ -241,8 +263,8 @@ static __always_inline int ipv4(struct xdp_md *ctx, struct state *s, struct gene
 		return leave(ended, REASON_MALFORMED);
 
 	key = service_key(ip->daddr, p.dport, p.protocol);
-	svc = service_place(g, key);
-	if (svc->key != key)
+	svc = find_service(g, v, key, p.dport, p.protocol);
+	if (!svc)
 		return leave(ended, REASON_NO_SERVICE);
 	return serve(g, &p, v, svc, (__u32)(jiffies >> age_shift), ended, peer);
 }

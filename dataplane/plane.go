@@ -106,4 +106,6 @@ type Stats struct {
 	// how many it has; -1 if the plane cannot tell.
 	Flows         int64
 	FlowTableSize int
+	// FlowTableBytes is the memory the table takes; 0 if the plane cannot tell.
+	FlowTableBytes int64
 }

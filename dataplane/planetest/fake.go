@@ -2,7 +2,9 @@ package planetest
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
+	"hash/fnv"
 	"maps"
 	"net"
 	"net/netip"
@@ -32,17 +34,27 @@ type Fake struct {
 	leaseEnd   time.Time
 	unlimited  bool
 	flows      map[flowKey]*flow
+	clients    map[clientKey]*flow
 	turns      map[dataplane.ServiceKey]uint64
 	stats      dataplane.Stats
 }
 
 type flowKey struct {
 	client  netip.AddrPort
+	port    uint16
+	service dataplane.ServiceKey
+}
+
+// clientKey names a persistent client: the address that its network has.
+type clientKey struct {
+	client  netip.Addr
 	service dataplane.ServiceKey
 }
 
 type flow struct {
 	server      netip.Addr
+	mac         net.HardwareAddr // as it was last known, for flows that are kept
+	seen        time.Time
 	established bool // TCP: the client answered
 	closed      bool // the client sent FIN or RST
 }
@@ -55,10 +67,11 @@ func NewFake(now func() time.Time) *Fake {
 		now = time.Now
 	}
 	return &Fake{
-		Own:   net.HardwareAddr{2, 0, 0, 0, 0, 1},
-		now:   now,
-		flows: map[flowKey]*flow{},
-		turns: map[dataplane.ServiceKey]uint64{},
+		Own:     net.HardwareAddr{2, 0, 0, 0, 0, 1},
+		now:     now,
+		flows:   map[flowKey]*flow{},
+		clients: map[clientKey]*flow{},
+		turns:   map[dataplane.ServiceKey]uint64{},
 		stats: dataplane.Stats{
 			Services: map[dataplane.ServiceKey]dataplane.Counters{},
 			Servers:  map[dataplane.ServerKey]dataplane.Counters{},
@@ -155,7 +168,7 @@ func check(s dataplane.Snapshot) error {
 	}
 	services := map[dataplane.ServiceKey]bool{}
 	for _, svc := range s.Services {
-		if !vips[svc.VIP] || svc.Port == 0 || services[svc.ServiceKey] ||
+		if !vips[svc.VIP] || services[svc.ServiceKey] || svc.LastPort != 0 && svc.LastPort <= svc.Port ||
 			(svc.Protocol != dataplane.TCP && svc.Protocol != dataplane.UDP) {
 			return fmt.Errorf("service %s: not valid, or listed twice, or without its virtual address", svc.ServiceKey)
 		}
@@ -175,13 +188,14 @@ func check(s dataplane.Snapshot) error {
 }
 
 func slots(svc dataplane.Service) ([]int, error) {
-	weights := make([]uint32, len(svc.Servers))
+	servers := make([]scheduler.Server, len(svc.Servers))
 	for i, r := range svc.Servers {
+		servers[i].Addr = r.Addr
 		if known(r.MAC) {
-			weights[i] = r.Weight
+			servers[i].Weight = r.Weight
 		}
 	}
-	return scheduler.Slots(svc.Scheduler, weights)
+	return scheduler.Slots(svc.Scheduler, servers)
 }
 
 func known(mac net.HardwareAddr) bool {
@@ -270,43 +284,131 @@ func (f *Fake) Send(fr Frame) Outcome {
 	if !peer && (ended || s.VIPs[v].Role == dataplane.Standby) {
 		return leave("standby")
 	}
-	at := slices.IndexFunc(s.Services, func(svc dataplane.Service) bool { return svc.ServiceKey == fr.Service() })
-	if at < 0 {
+	svc, ok := service(s, fr)
+	if !ok {
 		return leave("no_service")
 	}
-	return f.serve(s, s.Services[at], fr, peer, leave)
+	return f.serve(s, svc, fr, peer, leave)
+}
+
+// service is the service of a frame: the one with the narrowest range around
+// its port.
+func service(s dataplane.Snapshot, fr Frame) (found dataplane.Service, ok bool) {
+	best := 1 << 16
+	for _, svc := range s.Services {
+		first, last := svc.Ports()
+		if svc.VIP == fr.To.Addr() && svc.Protocol == fr.Protocol && first <= fr.To.Port() && fr.To.Port() <= last &&
+			int(last)-int(first) < best {
+			found, ok, best = svc, true, int(last)-int(first)
+		}
+	}
+	return found, ok
 }
 
 func (f *Fake) serve(s dataplane.Snapshot, svc dataplane.Service, fr Frame, peer bool, leave func(string) Outcome) Outcome {
-	key := flowKey{fr.From, svc.ServiceKey}
-	if fl := f.flows[key]; fl != nil {
+	key := flowKey{fr.From, fr.To.Port(), svc.ServiceKey}
+	tcp := svc.Protocol == dataplane.TCP
+	moves := false
+	if fl := f.flows[key]; fl != nil && !svc.OnePacket {
 		i := slices.IndexFunc(svc.Servers, func(r dataplane.RealServer) bool { return r.Addr == fl.server })
-		if i >= 0 && (!fr.Opens() || !fl.closed) {
-			fl.established = fl.established || svc.Protocol == dataplane.TCP && !fr.Opens()
-			fl.closed = fl.closed || bytes.ContainsAny([]byte(fr.Flags), "FR")
-			return f.forward(svc, svc.Servers[i], fr, 0)
+		r := dataplane.RealServer{Addr: fl.server, MAC: fl.mac}
+		if i >= 0 {
+			r = svc.Servers[i]
 		}
-		if !fr.Opens() {
+		if (i >= 0 || svc.Lost == dataplane.Keep) && (!fr.Opens() || !fl.closed && !f.expired(svc, fl)) {
+			fl.established = fl.established || tcp && !fr.Opens()
+			fl.closed = fl.closed || bytes.ContainsAny([]byte(fr.Flags), "FR")
+			fl.seen, fl.mac = f.now(), r.MAC
+			if c := f.clients[client(svc, fr)]; c != nil && c.server == fl.server {
+				c.seen = fl.seen
+			}
+			return f.forward(svc, r, fr, 0)
+		}
+		if moves = i < 0 && svc.Lost == dataplane.Reschedule; !fr.Opens() && !moves {
 			return leave("server_gone")
 		}
 	}
 	switch {
 	case peer:
 		return leave("peer_no_flow")
-	case !fr.Opens() && s.SecondChance && len(s.Peers) > 0:
+	case fr.Opens() || moves:
+	case s.SecondChance && len(s.Peers) > 0:
 		f.stats.Reasons["second_chance"]++
 		return Outcome{Verdict: Forwarded, To: s.Peers[0]}
-	case !fr.Opens():
+	default:
 		return leave("no_flow")
+	}
+	r, ok := f.schedule(svc, fr)
+	if !ok {
+		return leave("no_server")
+	}
+	if !svc.OnePacket {
+		f.flows[key] = &flow{server: r.Addr, mac: r.MAC, seen: f.now(), established: moves && tcp}
+	}
+	return f.forward(svc, r, fr, 1)
+}
+
+// Timeouts of IPVS.
+const (
+	timeoutSyn    = time.Minute
+	timeoutTCP    = 15 * time.Minute
+	timeoutTCPFin = 2 * time.Minute
+	timeoutUDP    = 5 * time.Minute
+)
+
+func (f *Fake) expired(svc dataplane.Service, fl *flow) bool {
+	limit := cmp.Or(svc.Timeouts.UDP, timeoutUDP)
+	if svc.Protocol == dataplane.TCP {
+		switch {
+		case fl.closed:
+			limit = cmp.Or(svc.Timeouts.TCPFin, timeoutTCPFin)
+		case fl.established:
+			limit = cmp.Or(svc.Timeouts.TCP, timeoutTCP)
+		default:
+			limit = timeoutSyn
+		}
+	}
+	return f.now().Sub(fl.seen) > limit
+}
+
+// client is the key of a frame's client for persistence.
+func client(svc dataplane.Service, fr Frame) clientKey {
+	addr := fr.From.Addr()
+	n := cmp.Or(svc.Persistence.PrefixLen, addr.BitLen())
+	network, err := addr.Prefix(n)
+	must(err)
+	return clientKey{network.Addr(), svc.ServiceKey}
+}
+
+// schedule chooses the server of a new flow.
+func (f *Fake) schedule(svc dataplane.Service, fr Frame) (dataplane.RealServer, bool) {
+	key := client(svc, fr)
+	if c := f.clients[key]; c != nil && svc.Persistence.Timeout > 0 && f.now().Sub(c.seen) <= svc.Persistence.Timeout {
+		if i := slices.IndexFunc(svc.Servers, func(r dataplane.RealServer) bool { return r.Addr == c.server }); i >= 0 {
+			c.seen = f.now()
+			return svc.Servers[i], true
+		}
 	}
 	table, err := slots(svc)
 	if err != nil || len(table) == 0 {
-		return leave("no_server")
+		return dataplane.RealServer{}, false
 	}
-	r := svc.Servers[table[f.turns[svc.ServiceKey]%uint64(len(table))]]
-	f.turns[svc.ServiceKey]++
-	f.flows[key] = &flow{server: r.Addr}
-	return f.forward(svc, r, fr, 1)
+	turn := f.turns[svc.ServiceKey]
+	if scheduler.Hashed(svc.Scheduler) {
+		h := fnv.New64a()
+		h.Write(fr.From.Addr().AsSlice())
+		if slices.Contains(svc.SchedulerFlags, svc.Scheduler+"-port") {
+			h.Write([]byte{byte(fr.From.Port() >> 8), byte(fr.From.Port())})
+		}
+		turn = h.Sum64()
+	} else {
+		f.turns[svc.ServiceKey]++
+	}
+	r := svc.Servers[table[turn%uint64(len(table))]]
+	if svc.Persistence.Timeout > 0 {
+		f.clients[key] = &flow{server: r.Addr, seen: f.now()}
+	}
+	return r, true
 }
 
 func (f *Fake) forward(svc dataplane.Service, r dataplane.RealServer, fr Frame, connections uint64) Outcome {

@@ -8,12 +8,17 @@ import (
 	"systole/dataplane"
 )
 
+// carries is what check says of one service.
+func carries(svc dataplane.Service) error {
+	return check(dataplane.Snapshot{VIPs: []dataplane.VIP{{Addr: svc.VIP}}, Services: []dataplane.Service{svc}})
+}
+
 // The reference passes its own suite.
 func TestFakeKeepsTheContract(t *testing.T) {
 	Run(t, func(t *testing.T) Harness {
 		f := NewFake(nil)
 		t.Cleanup(func() { f.Close() })
-		return Harness{Plane: f, Own: f.Own, Send: f.Send}
+		return Harness{Plane: f, Own: f.Own, Send: f.Send, Carries: carries}
 	})
 }
 

@@ -20,15 +20,20 @@ type property struct {
 }
 
 var properties = []property{
-	{"scheduler sh", func(s *dataplane.Service) { s.Scheduler = "sh" }, false, testByAddress},
-	{"scheduler mh", func(s *dataplane.Service) { s.Scheduler = "mh" }, false, testByAddress},
+	{"scheduler sh", func(s *dataplane.Service) { s.Scheduler = "sh" }, false, testHashed},
+	{"scheduler mh", func(s *dataplane.Service) { s.Scheduler = "mh" }, false, testHashed},
+	{"scheduler sh by port", func(s *dataplane.Service) { s.Scheduler, s.SchedulerFlags = "sh", []string{"sh-port"} }, false, testHashedPorts},
+	{"a hashed flow stays on its server", func(s *dataplane.Service) { s.Scheduler = "mh" }, false, testHashedFlowStays},
 	{"scheduler lc", func(s *dataplane.Service) { s.Scheduler = "lc" }, false, testLeast},
 	{"scheduler wlc", func(s *dataplane.Service) { s.Scheduler = "wlc" }, false, testLeast},
 	{"persistence", func(s *dataplane.Service) { s.Persistence.Timeout = time.Hour }, false, testByAddress},
+	{"persistence of a network", func(s *dataplane.Service) { s.Persistence = dataplane.Persistence{Timeout: time.Hour, PrefixLen: 24} }, false, testPersistence},
 	{"one packet", func(s *dataplane.Service) { s.OnePacket = true }, true, testOnePacket},
-	{"lost: keep", func(s *dataplane.Service) { s.Lost = dataplane.Keep }, false, testLostKept},
-	{"lost: reschedule", func(s *dataplane.Service) { s.Lost = dataplane.Reschedule }, true, testLostRescheduled},
+	{"lost: keep", func(s *dataplane.Service) { s.Lost = dataplane.Keep }, false, testKeep},
+	{"lost: reschedule", func(s *dataplane.Service) { s.Lost = dataplane.Reschedule }, false, testReschedule},
+	{"lost: reschedule udp", func(s *dataplane.Service) { s.Lost = dataplane.Reschedule }, true, testLostRescheduled},
 	{"a range of ports", func(s *dataplane.Service) { s.LastPort = s.Port + 9 }, false, testRange},
+	{"ranges around each other", func(s *dataplane.Service) { s.LastPort = s.Port + 9 }, false, testRanges},
 	{"all ports", func(s *dataplane.Service) { s.Port = 0 }, false, testAllPorts},
 	{"timeouts", func(s *dataplane.Service) { s.Timeouts = dataplane.Timeouts{TCP: time.Hour, TCPFin: time.Minute} }, false, testStays},
 }
@@ -114,12 +119,6 @@ func testLeast(b *bench, s dataplane.Snapshot) {
 	}
 }
 
-func testOnePacket(b *bench, s dataplane.Snapshot) {
-	for i := range 9 {
-		b.expectTo(b.frame(dns, 0, ""), server(byte(i%3+1), 1))
-	}
-}
-
 // without is s without its first server.
 func without(s dataplane.Snapshot) dataplane.Snapshot {
 	s = clone(s)
@@ -127,17 +126,6 @@ func without(s dataplane.Snapshot) dataplane.Snapshot {
 		s.Services[i].Servers = s.Services[i].Servers[1:]
 	}
 	return s
-}
-
-func testLostKept(b *bench, s dataplane.Snapshot) {
-	b.expectTo(b.frame(web, 0, "S"), server(1, 1))
-	b.apply(without(s))
-	b.expectTo(b.frame(web, 0, "A"), server(1, 1))
-	for client := range 6 { // but it gets no new ones
-		if out := b.Send(b.frame(web, 10+client, "S")); out.String() == (Outcome{Forwarded, server(1, 1).MAC}).String() {
-			b.Errorf("a new connection went to the server that left")
-		}
-	}
 }
 
 func testLostRescheduled(b *bench, s dataplane.Snapshot) {
@@ -168,16 +156,6 @@ func testRange(b *bench, s dataplane.Snapshot) {
 	}
 	// The same client port to another port is another connection.
 	b.expect(at(b.frame(web, 0, "A"), web.Port+1), Outcome{Verdict: Passed})
-}
-
-func testAllPorts(b *bench, s dataplane.Snapshot) {
-	narrow := dataplane.Service{ServiceKey: web, Scheduler: "rr", Servers: []dataplane.RealServer{server(9, 1)}}
-	s.Services = append(clone(s).Services, narrow)
-	b.apply(s)
-	for i, port := range []uint16{1, 443, 65535} {
-		b.expectTo(at(b.frame(web, i, "S"), port), server(byte(i+1), 1))
-	}
-	b.expectTo(b.frame(web, 50, "S"), server(9, 1)) // the narrower one wins
 }
 
 func testStays(b *bench, s dataplane.Snapshot) {

@@ -43,8 +43,8 @@ type Harness struct {
 	Own net.HardwareAddr
 	// Send puts one frame before the plane and waits for what becomes of it.
 	Send func(Frame) Outcome
-	// Carries tells whether the plane can forward a service, nil if it can. Nil:
-	// it does not say, and properties that not every plane has are not tested.
+	// Carries is nil if the plane can forward a service, else why it cannot.
+	// Nil: it does not say, and properties that not every plane has are not tested.
 	Carries func(dataplane.Service) error
 }
 
@@ -198,7 +198,7 @@ func testInvalid(b *bench) {
 		"unknown role":         change(func(s *dataplane.Snapshot) { s.VIPs[0].Role = 7 }),
 		"service without vip":  change(func(s *dataplane.Snapshot) { s.VIPs = nil }),
 		"service listed twice": change(func(s *dataplane.Snapshot) { s.Services = append(s.Services, s.Services[0]) }),
-		"port 0":               change(func(s *dataplane.Snapshot) { s.Services[0].Port = 0 }),
+		"an empty range":       change(func(s *dataplane.Snapshot) { s.Services[0].LastPort = 79 }),
 		"protocol 47":          change(func(s *dataplane.Snapshot) { s.Services[0].Protocol = 47 }),
 		"unknown scheduler":    change(func(s *dataplane.Snapshot) { s.Services[0].Scheduler = "best" }),
 		"server listed twice": change(func(s *dataplane.Snapshot) {

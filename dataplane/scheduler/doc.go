@@ -1,9 +1,9 @@
 // Package scheduler turns the weights of a service's real servers into a table
-// of slots: the order in which new connections go to them. A plane walks the
-// table with one counter, so whatever is fair over the table is fair over the
-// connections, on any number of CPUs.
+// of slots. With rr and wrr a plane walks the table with one counter, so
+// whatever is fair over the table is fair over the connections, on any number
+// of CPUs. With sh and mh a hash of the client's address points into it.
 //
-// It is pure: the same weights give the same table.
+// It is pure: the same servers give the same table.
 //
 // # Promises
 //
@@ -11,4 +11,18 @@
 //  2. rr gives every other server exactly one slot, in the order given.
 //  3. wrr gives every server exactly weight/gcd slots, spread out: at no point
 //     of the table has a server had more than one slot beyond its share.
+//  4. sh and mh give the same table for any order of the servers, on every
+//     director.
+//  5. sh gives every server exactly weight/gcd slots.
+//  6. mh gives every server its share of MaglevSlots but for one part in
+//     twenty of the table, and if one of n equal servers goes, most slots of
+//     the others stay theirs.
+//
+// # Beside IPVS
+//
+// The names and what they mean to a client are IPVS's, the tables are not bit
+// for bit the kernel's: it orders servers by when they were added, gives sh 256
+// buckets whatever the weights, and hashes otherwise. A quiesced server has no
+// slots here, so its clients are spread over the others, as with sh-fallback and
+// mh-fallback of IPVS; without those IPVS refuses them.
 package scheduler

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -22,10 +23,24 @@ var (
 	ErrTooManySlots = errors.New("weights need too many slots")
 )
 
+// Server is a real server as a scheduler sees it.
+type Server struct {
+	Addr   netip.Addr
+	Weight uint32 // 0: no slot
+}
+
+// scheduler makes a table; hashed ones are not walked but hashed into.
+type scheduler struct {
+	table  func(servers []Server) ([]int, error)
+	hashed bool
+}
+
 // schedulers is the registry, by the names LVS knows them by.
-var schedulers = map[string]func(weights []uint32) ([]int, error){
-	"rr":  roundRobin,
-	"wrr": weighted,
+var schedulers = map[string]scheduler{
+	"rr":  {table: roundRobin},
+	"wrr": {table: weighted},
+	"sh":  {table: byAddress(weighted), hashed: true},
+	"mh":  {table: byAddress(maglev), hashed: true},
 }
 
 // Names lists the schedulers in alphabetical order.
@@ -33,22 +48,46 @@ func Names() []string {
 	return slices.Sorted(maps.Keys(schedulers))
 }
 
-// Slots returns the table of one cycle: each element is an index into weights.
+// Hashed tells whether the client's address chooses the slot (sh, mh), not a
+// counter (rr, wrr).
+func Hashed(name string) bool { return schedulers[name].hashed }
+
+// Slots returns the table of one cycle: each element is an index into servers.
 // It is empty if no weight is positive. Errors wrap ErrUnknown or
 // ErrTooManySlots.
-func Slots(name string, weights []uint32) ([]int, error) {
-	build, ok := schedulers[name]
+func Slots(name string, servers []Server) ([]int, error) {
+	s, ok := schedulers[name]
 	if !ok {
 		return nil, fmt.Errorf("%w %q: choose one of %s", ErrUnknown, name, strings.Join(Names(), ", "))
 	}
-	return build(weights)
+	return s.table(servers)
+}
+
+// byAddress makes a table that does not depend on the order of the servers.
+func byAddress(table func([]Server) ([]int, error)) func([]Server) ([]int, error) {
+	return func(servers []Server) ([]int, error) {
+		order := make([]int, len(servers))
+		for i := range order {
+			order[i] = i
+		}
+		slices.SortStableFunc(order, func(a, b int) int { return servers[a].Addr.Compare(servers[b].Addr) })
+		sorted := make([]Server, len(servers))
+		for i, at := range order {
+			sorted[i] = servers[at]
+		}
+		slots, err := table(sorted)
+		for i, s := range slots {
+			slots[i] = order[s]
+		}
+		return slots, err
+	}
 }
 
 // roundRobin asks of a weight only whether it is 0.
-func roundRobin(weights []uint32) ([]int, error) {
+func roundRobin(servers []Server) ([]int, error) {
 	var slots []int
-	for i, w := range weights {
-		if w > 0 {
+	for i, s := range servers {
+		if s.Weight > 0 {
 			slots = append(slots, i)
 		}
 	}
@@ -58,17 +97,22 @@ func roundRobin(weights []uint32) ([]int, error) {
 	return slots, nil
 }
 
+// divisor is the greatest that all weights have in common; sum is theirs.
+func divisor(servers []Server) (sum, divisor uint64) {
+	for _, s := range servers {
+		sum += uint64(s.Weight)
+		divisor = gcd(divisor, uint64(s.Weight))
+	}
+	return sum, divisor
+}
+
 // weighted is smooth weighted round robin. In each step every server earns its
 // weight, the richest takes the slot and pays the sum of all weights. After a
 // cycle of sum/gcd steps all accounts are back at zero, which makes the table
 // exact; and no account ever falls to minus the sum, which is the "at most one
 // slot beyond its share" of the package's promise.
-func weighted(weights []uint32) ([]int, error) {
-	var sum, divisor uint64
-	for _, w := range weights {
-		sum += uint64(w)
-		divisor = gcd(divisor, uint64(w))
-	}
+func weighted(servers []Server) ([]int, error) {
+	sum, divisor := divisor(servers)
 	if sum == 0 {
 		return nil, nil
 	}
@@ -78,14 +122,14 @@ func weighted(weights []uint32) ([]int, error) {
 			ErrTooManySlots, sum, divisor, cycle, MaxSlots)
 	}
 	slots := make([]int, 0, cycle)
-	account := make([]int64, len(weights))
+	account := make([]int64, len(servers))
 	for range cycle {
 		richest := -1
-		for i, w := range weights {
-			if w == 0 {
+		for i, s := range servers {
+			if s.Weight == 0 {
 				continue
 			}
-			account[i] += int64(uint64(w) / divisor)
+			account[i] += int64(uint64(s.Weight) / divisor)
 			if richest < 0 || account[i] > account[richest] {
 				richest = i
 			}

@@ -3,11 +3,21 @@ package scheduler
 import (
 	"errors"
 	"math"
+	"net/netip"
 	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
 )
+
+// weighing gives servers with these weights addresses of their own.
+func weighing(weights []uint32) []Server {
+	servers := make([]Server, len(weights))
+	for i, w := range weights {
+		servers[i] = Server{netip.AddrFrom4([4]byte{192, 168, byte(i >> 8), byte(i)}), w}
+	}
+	return servers
+}
 
 func TestSlots(t *testing.T) {
 	tests := []struct {
@@ -26,9 +36,13 @@ func TestSlots(t *testing.T) {
 		{"wrr", []uint32{5, 1, 1}, []int{0, 0, 1, 0, 2, 0, 0}},
 		{"wrr", []uint32{200, 0, 100}, []int{0, 2, 0}},
 		{"wrr", []uint32{math.MaxUint32, math.MaxUint32}, []int{0, 1}},
+		{"sh", []uint32{2, 0, 1}, []int{0, 2, 0}},
+		{"sh", nil, nil},
+		{"mh", []uint32{0}, nil},
+		{"mh", []uint32{0, 9}, slices.Repeat([]int{1}, MaglevSlots)},
 	}
 	for _, tt := range tests {
-		got, err := Slots(tt.name, tt.weights)
+		got, err := Slots(tt.name, weighing(tt.weights))
 		if err != nil || !slices.Equal(got, tt.want) {
 			t.Errorf("Slots(%q, %v) = %v, %v, want %v", tt.name, tt.weights, got, err, tt.want)
 		}
@@ -44,18 +58,20 @@ func TestBadSlots(t *testing.T) {
 		{"wlc", []uint32{1}, ErrUnknown},
 		{"", []uint32{1}, ErrUnknown},
 		{"wrr", []uint32{MaxSlots, 1}, ErrTooManySlots},
+		{"sh", []uint32{MaxSlots, 1}, ErrTooManySlots},
+		{"mh", slices.Repeat([]uint32{1}, MaglevSlots+1), ErrTooManySlots},
 		{"wrr", []uint32{math.MaxUint32, math.MaxUint32 - 1}, ErrTooManySlots},
 		{"rr", slices.Repeat([]uint32{1}, MaxSlots+1), ErrTooManySlots},
 	}
 	for _, tt := range tests {
-		if got, err := Slots(tt.name, tt.weights); !errors.Is(err, tt.want) || got != nil {
+		if got, err := Slots(tt.name, weighing(tt.weights)); !errors.Is(err, tt.want) || got != nil {
 			t.Errorf("Slots(%q, %d weights) = %v, %v, want error %v", tt.name, len(tt.weights), got, err, tt.want)
 		}
 	}
 }
 
 func TestNames(t *testing.T) {
-	if got, want := Names(), []string{"rr", "wrr"}; !slices.Equal(got, want) {
+	if got, want := Names(), []string{"mh", "rr", "sh", "wrr"}; !slices.Equal(got, want) {
 		t.Errorf("Names() = %v, want %v", got, want)
 	}
 }
@@ -64,7 +80,7 @@ func TestNames(t *testing.T) {
 func TestWeightedIsExactAndSmooth(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		weights := rapid.SliceOfN(rapid.Uint32Range(0, 60), 0, 12).Draw(t, "weights")
-		slots, err := Slots("wrr", weights)
+		slots, err := Slots("wrr", weighing(weights))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +109,7 @@ func TestWeightedIsExactAndSmooth(t *testing.T) {
 func TestRoundRobinIsOneSlotEach(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		weights := rapid.SliceOfN(rapid.Uint32(), 0, 50).Draw(t, "weights")
-		slots, err := Slots("rr", weights)
+		slots, err := Slots("rr", weighing(weights))
 		if err != nil {
 			t.Fatal(err)
 		}

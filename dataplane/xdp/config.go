@@ -26,6 +26,13 @@ const (
 	MaxFlows     = 1 << 26
 )
 
+// DefaultNewFlows leaves a SYN in the default table four seconds before a flood
+// on one CPU pushes it out: an answer and one repetition.
+const DefaultNewFlows = DefaultFlows / 4
+
+// MaxNewFlows is more than a CPU can do.
+const MaxNewFlows = 1 << 30
+
 // ways is WAYS of consts.h.
 const ways = 4
 
@@ -44,12 +51,17 @@ type Config struct {
 	// of connections expected within the longest timeout (15 min) is right.
 	// A change of it empties the table.
 	Flows int
-	// Evict takes another's XDP program off the interface, in whatever mode and
-	// however it is attached; without it Open refuses, and names the program.
-	Evict bool
 	// Flows6 is the same for IPv6, 32 bytes each; 0 means half of Flows. Both
 	// tables have their memory from the beginning, used or not.
 	Flows6 int
+	// NewFlows is how many new flows each CPU stores per second; 0 means
+	// DefaultNewFlows, a negative number any. What is above it is forwarded
+	// by a hash of the client and not remembered: no flood can push out the
+	// flows there are, nor a SYN before its client has answered.
+	NewFlows int
+	// Evict takes another's XDP program off the interface, in whatever mode and
+	// however it is attached; without it Open refuses, and names the program.
+	Evict bool
 	// Log is told about attachment and what is taken over from a predecessor;
 	// nil discards it.
 	Log *slog.Logger
@@ -82,6 +94,12 @@ func (c Config) complete() (Config, error) {
 			return c, unavailable("a flow table of %d entries: choose a number from %d to %d", *n, MinFlows, MaxFlows)
 		}
 		*n = 1 << bits.Len(uint(*n-1))
+	}
+	if c.NewFlows == 0 {
+		c.NewFlows = DefaultNewFlows
+	}
+	if c.NewFlows > MaxNewFlows {
+		return c, unavailable("a limit of %d new flows per second and CPU: choose at most %d, or a negative number for none", c.NewFlows, MaxNewFlows)
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

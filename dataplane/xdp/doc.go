@@ -1,8 +1,8 @@
 // Package xdp is the plane that forwards in the network driver: an XDP program
 // (package bpf) attached to one interface, with IPv4 and IPv6 services of TCP,
-// UDP and SCTP, and gate (DR) forwarding. Frames may have up to two VLAN tags,
-// which they keep. Fragments go where their first one went, ICMP errors to the
-// server of the flow that they quote.
+// UDP and SCTP, on one port, a range of them or all, and gate (DR) forwarding.
+// Frames may have up to two VLAN tags, which they keep. Fragments go where their
+// first one went, ICMP errors to the server of the flow that they quote.
 //
 // # Promises beyond those of package dataplane
 //
@@ -21,6 +21,12 @@
 //     Config.Evict asks for it.
 //  4. Strict round robin: n connections over k equal servers differ by at most
 //     one, on any number of CPUs, also across changes of other services.
+//  5. A flow that is in the table stays on its server, also of hash schedulers
+//     (sh, mh): they store flows like rr, so their table may change.
+//  6. A SYN flood pushes out no established flow, but where all eight places
+//     of a SYN are taken by such: what a SYN makes is on probation, and a CPU
+//     stores only so many flows per second (Config.NewFlows). What is above is
+//     forwarded by a hash of the client.
 //
 // # Generations
 //
@@ -39,8 +45,8 @@
 //
 // # Identities
 //
-// A flow remembers the id of its real server, and a flow's key has the id of
-// its service. An id stays with its (service, server) for good, also over
-// restarts; it is taken back only when ids run out, and only after every flow
-// that names it was cleared from the table.
+// A flow remembers the ids of its real server and of its service. An id stays
+// with its (service, server) for good, also over restarts; it is taken back only
+// when ids run out, and only after every flow that names it was cleared from the
+// table.
 package xdp

@@ -28,4 +28,5 @@ var explanations = map[string]string{
 	"syn_evicted":     "new flow in the place of one on probation",
 	"flow_evicted":    "new flow in the place of a living one",
 	"flow_not_stored": "forwarded, but its flow could not be stored",
+	"flow_limit":      "forwarded without a flow: too many new ones",
 }

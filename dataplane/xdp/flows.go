@@ -1,6 +1,7 @@
 package xdp
 
 import (
+	"cmp"
 	"sync/atomic"
 	"time"
 
@@ -24,10 +25,13 @@ const timeoutFragment = 2 * time.Second
 // flow's entry is written at most once per unit, however many packets it has.
 const ageUnit = 500 * time.Millisecond
 
+// stateTimeouts are the ages, in units, at which a flow counts as free.
+type stateTimeouts = [int(bpf.DirectorFlowStateFLOW_STATES)]int32
+
 // aging is how the program counts ages, from the length of a jiffy.
 type aging struct {
-	shift    uint32 // jiffies >> shift are units
-	timeouts [int(bpf.DirectorFlowStateFLOW_STATES)]int32
+	shift uint32 // jiffies >> shift are units
+	unit  time.Duration
 }
 
 func newAging(jiffy time.Duration) aging {
@@ -35,20 +39,37 @@ func newAging(jiffy time.Duration) aging {
 	for jiffy<<a.shift < ageUnit {
 		a.shift++
 	}
-	unit := jiffy << a.shift
+	a.unit = jiffy << a.shift
+	return a
+}
+
+// maxTimeout is what an age can tell: half of the time after which ages begin
+// anew.
+const maxTimeout = (seenMax / 2) * ageUnit
+
+// timeouts are those of a service; zero means as in IPVS.
+func (a aging) timeouts(t dataplane.Timeouts, persistence time.Duration) stateTimeouts {
 	// One more than the quotient: the unit of the last packet had begun
 	// before it.
-	units := func(d time.Duration) int32 { return int32((d+unit-1)/unit) + 1 }
-	for i := range a.timeouts {
-		a.timeouts[i] = minInt32 // free whatever the age
+	units := func(d time.Duration) int32 { return int32((d+a.unit-1)/a.unit) + 1 }
+	var by stateTimeouts
+	for i := range by {
+		by[i] = minInt32 // free whatever the age
 	}
-	a.timeouts[bpf.DirectorFlowStateFLOW_SYN] = units(timeoutSYN)
-	a.timeouts[bpf.DirectorFlowStateFLOW_ESTABLISHED] = units(timeoutEstablished)
-	a.timeouts[bpf.DirectorFlowStateFLOW_FIN] = units(timeoutFIN)
-	a.timeouts[bpf.DirectorFlowStateFLOW_UDP] = units(timeoutUDP)
-	a.timeouts[bpf.DirectorFlowStateFLOW_FRAGMENT] = units(timeoutFragment)
-	a.timeouts[bpf.DirectorFlowStateFLOW_BUSY] = maxInt32
-	return a
+	by[bpf.DirectorFlowStateFLOW_SYN] = units(timeoutSYN)
+	by[bpf.DirectorFlowStateFLOW_ESTABLISHED] = units(cmp.Or(t.TCP, timeoutEstablished))
+	by[bpf.DirectorFlowStateFLOW_FIN] = units(cmp.Or(t.TCPFin, timeoutFIN))
+	by[bpf.DirectorFlowStateFLOW_UDP] = units(cmp.Or(t.UDP, timeoutUDP))
+	by[bpf.DirectorFlowStateFLOW_BUSY] = maxInt32
+	by[bpf.DirectorFlowStateFLOW_TEMPLATE] = units(persistence)
+	by[bpf.DirectorFlowStateFLOW_TEMPLATE_SYN] = units(min(persistence, timeoutSYN))
+	return by
+}
+
+// fragments are the timeouts of service 0, the owner of datagrams that come in
+// fragments (flow6.h).
+func (a aging) fragments() stateTimeouts {
+	return a.timeouts(dataplane.Timeouts{UDP: timeoutFragment}, 0)
 }
 
 const (
@@ -57,16 +78,33 @@ const (
 )
 
 // Fields of a flow's value; flow.h has the drawing.
-func flowServer(val uint64) uint16 { return uint16(val) }
-func flowState(val uint64) uint8   { return uint8(val>>16) & uint8(bpf.DirectorFlowStateFLOW_STATES-1) }
-func flowSeen(val uint64) uint32   { return uint32(val >> 32) }
+const (
+	flowIDBits   = 14
+	stateShift   = 2 * flowIDBits
+	versionShift = stateShift + 3
+	seenShift    = versionShift + 7
+	versionMask  = 1<<seenShift - 1<<versionShift
+	seenMax      = 1<<(64-seenShift) - 1
+)
 
-// flowService is the service of a flow's key.
-func flowService(key uint64) uint16 { return uint16(key) }
+func flowServer(val uint64) uint16 { return uint16(val & (1<<flowIDBits - 1)) }
+func flowOwner(val uint64) uint16  { return uint16(val >> flowIDBits & (1<<flowIDBits - 1)) } // its service
+func flowState(val uint64) uint8 {
+	return uint8(val>>stateShift) & uint8(bpf.DirectorFlowStateFLOW_STATES-1)
+}
+func flowSeen(val uint64) uint32 { return uint32(val >> seenShift) } // in age units, modulo seenMax+1
 
-// freed is the value of an entry after its flow was cleared: no server, and
-// the next version, as the program leaves it for whoever comes next.
-func freed(val uint64) uint64 { return (val + 1<<24) & 0xff000000 }
+// flowAge is the age of a flow in units, plus one, as flow.h has it.
+func flowAge(val uint64, units uint32) int32 { return int32((units + 1 - flowSeen(val)) & seenMax) }
+
+// isTemplate tells a persistent client's entry from a flow's.
+func isTemplate(state uint8) bool {
+	return state >= uint8(bpf.DirectorFlowStateFLOW_TEMPLATE)
+}
+
+// freed is the value of an entry after its flow was cleared: no service, no
+// server, and the next version, as the program leaves it for whoever comes next.
+func freed(val uint64) uint64 { return (val + 1<<versionShift) & versionMask }
 
 // flowTable is the program's flow table, mapped.
 type flowTable []bpf.DirectorBucket
@@ -77,13 +115,16 @@ type census struct {
 	conns []dataplane.Conns
 }
 
-// count counts the flows that have not expired. now is in jiffies; server ids
+// serviceTimeouts are the timeouts of all services, by id.
+type serviceTimeouts = [MaxServices + 1]stateTimeouts
+
+// count counts the flows that have not expired. now is in age units; server ids
 // are below ids.
-func (t flowTable) count(now uint64, a aging, ids int) census {
+func (t flowTable) count(now uint32, timeouts *serviceTimeouts, ids int) census {
 	c := census{conns: make([]dataplane.Conns, ids)}
 	for i := range t {
 		for j := range t[i].Way {
-			c.add(atomic.LoadUint64(&t[i].Way[j].Val), uint32(now>>a.shift), a)
+			c.add(atomic.LoadUint64(&t[i].Way[j].Val), now, timeouts)
 		}
 	}
 	return c
@@ -91,9 +132,9 @@ func (t flowTable) count(now uint64, a aging, ids int) census {
 
 // add counts the flow of a value, if there is one that has not expired now, in
 // age units.
-func (c *census) add(val uint64, now uint32, a aging) {
+func (c *census) add(val uint64, now uint32, timeouts *serviceTimeouts) {
 	id, state := flowServer(val), flowState(val)
-	if id == 0 || int(id) >= len(c.conns) || int32(now-flowSeen(val)) >= a.timeouts[state] {
+	if id == 0 || int(id) >= len(c.conns) || isTemplate(state) || flowAge(val, now) > timeouts[flowOwner(val)&uint16(MaxServices)][state] {
 		return
 	}
 	c.total++
@@ -111,21 +152,19 @@ func (c *census) add(val uint64, now uint32, a aging) {
 func (t flowTable) clear(keepService, keepServer func(id uint16) bool) {
 	for i := range t {
 		for j := range t[i].Way {
-			clearFlow(&t[i].Way[j].Key, &t[i].Way[j].Val, keepService, keepServer)
+			clearFlow(&t[i].Way[j].Val, keepService, keepServer)
 		}
 	}
 }
 
-// clearFlow is clear for one entry; key is the word of it that has the service.
-func clearFlow(key, word *uint64, keepService, keepServer func(id uint16) bool) {
+// clearFlow is clear for the value of one entry.
+func clearFlow(word *uint64, keepService, keepServer func(id uint16) bool) {
 	for {
 		val := atomic.LoadUint64(word)
 		if flowServer(val) == 0 {
 			return // free, or being written with a kept id
 		}
-		// If the entry changes owner between the two reads, either the swap
-		// fails or the new owner is kept anyway.
-		if keepService(flowService(atomic.LoadUint64(key))) && keepServer(flowServer(val)) {
+		if keepService(flowOwner(val)) && keepServer(flowServer(val)) {
 			return
 		}
 		if atomic.CompareAndSwapUint64(word, val, freed(val)) {
@@ -137,11 +176,11 @@ func clearFlow(key, word *uint64, keepService, keepServer func(id uint16) bool) 
 // flowTable6 is a table with long keys (flow6.h), mapped.
 type flowTable6 []bpf.DirectorBucket6
 
-// count adds the flows of t to c.
-func (t flowTable6) count(c *census, now uint64, a aging) {
+// count adds the flows of t to c. now is in age units.
+func (t flowTable6) count(c *census, now uint32, timeouts *serviceTimeouts) {
 	for i := range t {
 		for j := range t[i].Way {
-			c.add(atomic.LoadUint64(&t[i].Way[j].Val), uint32(now>>a.shift), a)
+			c.add(atomic.LoadUint64(&t[i].Way[j].Val), now, timeouts)
 		}
 	}
 }
@@ -150,7 +189,7 @@ func (t flowTable6) count(c *census, now uint64, a aging) {
 func (t flowTable6) clear(keepService, keepServer func(id uint16) bool) {
 	for i := range t {
 		for j := range t[i].Way {
-			clearFlow(&t[i].Way[j].Port, &t[i].Way[j].Val, keepService, keepServer)
+			clearFlow(&t[i].Way[j].Val, keepService, keepServer)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package xdp
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -25,7 +26,7 @@ func TestAging(t *testing.T) {
 			bpf.DirectorFlowStateFLOW_FIN:         120 * time.Second,
 			bpf.DirectorFlowStateFLOW_UDP:         300 * time.Second,
 		} {
-			got := time.Duration(a.timeouts[state]) * unit
+			got := time.Duration(a.timeouts(dataplane.Timeouts{}, 0)[state]) * unit
 			if got < want || got > want+2*unit {
 				t.Errorf("jiffy %s, state %d: timeout %s, want %s", jiffy, state, got, want)
 			}
@@ -40,10 +41,25 @@ func (p *Plane) grow(d time.Duration) {
 		for j := range p.kernel.flows.elements[i].Way {
 			val := &p.kernel.flows.elements[i].Way[j].Val
 			if flowServer(*val) != 0 {
-				atomic.AddUint64(val, -units<<32)
+				atomic.AddUint64(val, -units<<seenShift)
 			}
 		}
 	}
+}
+
+// count is the census of all flows.
+func (p *Plane) count(t testing.TB) census {
+	t.Helper()
+	now, err := p.jiffies()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, timeouts, err := p.named()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.reading.RUnlock()
+	return flowTable(p.kernel.flows.elements).count(uint32(now>>p.kernel.aging.shift), timeouts, MaxServers+1)
 }
 
 func ready(t testing.TB, flows, servers int) (*Plane, func(planetest.Frame) planetest.Outcome) {
@@ -193,10 +209,6 @@ func TestClearFlows(t *testing.T) {
 	all := func(uint16) bool { return true }
 	none := func(uint16) bool { return false }
 	table := flowTable(p.kernel.flows.elements)
-	now, err := p.jiffies()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, tt := range []struct {
 		name            string
 		service, server func(uint16) bool
@@ -207,14 +219,14 @@ func TestClearFlows(t *testing.T) {
 		{"no service", none, all, 0},
 	} {
 		table.clear(tt.service, tt.server)
-		if got := table.count(now, p.kernel.aging, MaxServers+1).total; got != tt.want {
+		if got := p.count(t).total; got != tt.want {
 			t.Errorf("%s: %d flows left, want %d", tt.name, got, tt.want)
 		}
 	}
 	for i := range 40 {
 		on(client(i, "S"))
 	}
-	if got := table.count(now, p.kernel.aging, MaxServers+1).total; got != 40 {
+	if got := p.count(t).total; got != 40 {
 		t.Errorf("%d flows after the entries were used again, want 40", got)
 	}
 }
@@ -263,8 +275,30 @@ func TestActiveAndInactive(t *testing.T) {
 		active, inactive = active+c.Active, inactive+c.Inactive
 	}
 	// Client 1 is established; 0 is closing, 7 opening, 9 is UDP.
-	if active != 1 || inactive != 3 || st.Flows != 4 || st.FlowTableSize != 1024+512 {
-		t.Errorf("%d active, %d inactive, %d of %d entries; want 1, 3, 4 of 1536", active, inactive, st.Flows, st.FlowTableSize)
+	if active != 1 || inactive != 3 || st.Flows != 4 || st.FlowTableSize != 1024+512 || st.FlowTableBytes != 16*1024+32*512 {
+		t.Errorf("%d active, %d inactive, %d of %d entries in %d bytes; want 1, 3, 4 of 1536 in 32768", active, inactive, st.Flows, st.FlowTableSize, st.FlowTableBytes)
+	}
+}
+
+// The sweep for Stats, over a table half full.
+func BenchmarkCensus(b *testing.B) {
+	for _, size := range []int{1 << 20, 1 << 24} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			table := make(flowTable, size/ways)
+			const now = 1000
+			for i := range table {
+				table[i].Way[0].Val = now<<seenShift | uint64(bpf.DirectorFlowStateFLOW_ESTABLISHED)<<stateShift | 1<<flowIDBits | uint64(1+i%16)
+				table[i].Way[1].Val = now<<seenShift | uint64(bpf.DirectorFlowStateFLOW_FIN)<<stateShift | 1<<flowIDBits | uint64(1+i%16)
+			}
+			timeouts := new(serviceTimeouts)
+			timeouts[1] = newAging(4*time.Millisecond).timeouts(dataplane.Timeouts{}, 0)
+			b.SetBytes(int64(size) * 16)
+			for b.Loop() {
+				if c := table.count(now, timeouts, MaxServers+1); c.total != int64(size/2) {
+					b.Fatalf("%d flows", c.total)
+				}
+			}
+		})
 	}
 }
 

@@ -75,6 +75,7 @@ func (t *idTable) serviceKey(id uint16) (dataplane.ServiceKey, bool) {
 	return dataplane.ServiceKey{
 		VIP:      unpackAddr(n.Vip, n.Family),
 		Port:     n.Port,
+		LastPort: n.LastPort,
 		Protocol: dataplane.Protocol(n.Protocol),
 	}, id != 0 && n.Family != 0
 }
@@ -127,7 +128,7 @@ func (t *idTable) assign(s dataplane.Snapshot) error {
 			}
 			n := &t.serviceNames[id]
 			n.Vip, n.Family = packAddr(svc.VIP)
-			n.Port, n.Protocol = svc.Port, uint8(svc.Protocol)
+			n.Port, n.LastPort, n.Protocol = svc.Port, svc.LastPort, uint8(svc.Protocol)
 			t.services[svc.ServiceKey] = id
 		}
 		for _, r := range svc.Servers {

@@ -1,11 +1,13 @@
 package xdp
 
 import (
+	"cmp"
 	"encoding/binary"
 	"iter"
 	"math/bits"
 	"net"
 	"net/netip"
+	"slices"
 
 	"systole/bpf"
 	"systole/dataplane"
@@ -50,13 +52,14 @@ func slotTables(s dataplane.Snapshot) ([][]int, error) {
 	tables := make([][]int, len(s.Services))
 	total := 0
 	for i, svc := range s.Services {
-		weights := make([]uint32, len(svc.Servers))
+		servers := make([]scheduler.Server, len(svc.Servers))
 		for j, r := range svc.Servers {
+			servers[j].Addr = r.Addr
 			if known(r.MAC) {
-				weights[j] = r.Weight
+				servers[j].Weight = r.Weight
 			}
 		}
-		slots, err := scheduler.Slots(svc.Scheduler, weights)
+		slots, err := scheduler.Slots(svc.Scheduler, servers)
 		if err != nil {
 			return nil, invalid("service %s: %v", svc.ServiceKey, err)
 		}
@@ -64,15 +67,64 @@ func slotTables(s dataplane.Snapshot) ([][]int, error) {
 		total += len(slots)
 	}
 	if total > MaxSlots {
-		return nil, invalid("the weights of all services need %d slots, at most %d are possible: use smaller weights", total, MaxSlots)
+		return nil, invalid("the schedulers and weights of all services need %d slots, at most %d are possible: use smaller weights, or fewer services with mh (%d each)",
+			total, MaxSlots, scheduler.MaglevSlots)
 	}
 	return tables, nil
 }
 
+// serverLeft is SERVER_LEFT of consts.h.
+const serverLeft = 0x8000
+
+// leftServer is a server that has left its service and keeps its flows.
+type leftServer struct {
+	id, service uint16
+	mac         [6]uint8
+}
+
+// flags are what the program must know of a service.
+func flags(svc dataplane.Service) (f bpf.DirectorServiceFlags) {
+	if scheduler.Hashed(svc.Scheduler) {
+		f |= bpf.DirectorServiceFlagsSERVICE_HASH
+		if slices.Contains(svc.SchedulerFlags, svc.Scheduler+"-port") || slices.Contains(svc.SchedulerFlags, flagPort) {
+			f |= bpf.DirectorServiceFlagsSERVICE_HASH_PORT
+		}
+	}
+	if svc.OnePacket {
+		f |= bpf.DirectorServiceFlagsSERVICE_ONE_PACKET
+	}
+	if svc.Persistence.Timeout != 0 {
+		f |= bpf.DirectorServiceFlagsSERVICE_PERSISTENT
+	}
+	switch svc.Lost {
+	case dataplane.Reschedule:
+		f |= bpf.DirectorServiceFlagsSERVICE_RESCHEDULE
+	case dataplane.Keep:
+		f |= bpf.DirectorServiceFlagsSERVICE_KEEP
+	}
+	return f
+}
+
+// clientMask is what of a client's address counts, as a packet has it.
+func clientMask(p dataplane.Persistence) uint32 {
+	n := p.PrefixLen
+	if n == 0 {
+		n = 32
+	}
+	return bits.ReverseBytes32(^uint32(0) << (32 - n))
+}
+
 // compile writes the image of a valid snapshot. slots is slotTables of it, since
-// tells when an address became active here, in age units.
-func compile(img *image, s dataplane.Snapshot, slots [][]int, own net.HardwareAddr, ids identities, since map[netip.Addr]uint32) error {
+// tells when an address became active here, in units of a; left are servers no
+// longer in s that keep their flows.
+func compile(img *image, s dataplane.Snapshot, slots [][]int, own net.HardwareAddr, ids identities,
+	since map[netip.Addr]uint32, a aging, left []leftServer) error {
 	*img = image{}
+	usual := a.timeouts(dataplane.Timeouts{}, 0)
+	for i := range img.Timeouts {
+		img.Timeouts[i].ByState = usual
+	}
+	img.Timeouts[0].ByState = a.fragments()
 	copy(img.Own.Addr[:], own)
 	for i, mac := range s.Peers {
 		copy(img.Peers[i].Addr[:], mac)
@@ -81,24 +133,8 @@ func compile(img *image, s dataplane.Snapshot, slots [][]int, own net.HardwareAd
 	if s.SecondChance {
 		img.SecondChance = 1
 	}
-
-	v4, v6 := splitVIPs(s.VIPs)
-	var err error
-	keys := make([]uint64, len(v4))
-	for i, v := range v4 {
-		keys[i] = uint64(addrWord(v.Addr))
-	}
-	img.VipSeed, err = perfectHash(keys, img.VipShift[:], len(img.Vips), func(i, at int) {
-		v := &img.Vips[at]
-		v.Addr = uint32(keys[i])
-		v.Role = uint32(roles[v4[i].Role])
-		v.Since = since[v4[i].Addr]
-	})
-	if err != nil {
-		return err
-	}
-	if err := compileVIPs6(img, v6, since); err != nil {
-		return err
+	for _, l := range left {
+		img.Servers[l.id].Mac, img.Servers[l.id].Service = l.mac, l.service|serverLeft
 	}
 
 	// The slots and servers of all services; then the two tables of services.
@@ -110,10 +146,12 @@ func compile(img *image, s dataplane.Snapshot, slots [][]int, own net.HardwareAd
 		if svc.VIP.Is6() {
 			family = &services[1]
 		}
+		family.of = append(family.of, i)
 		family.services = append(family.services, svc)
 		family.entries = append(family.entries, service{
-			Id: id, FirstSlot: uint32(first), Slots: uint32(len(slots[i])),
+			Id: id, FirstSlot: uint32(first), Slots: uint32(len(slots[i])), Flags: uint16(flags(svc)),
 		})
+		img.Timeouts[id].ByState = a.timeouts(svc.Timeouts, svc.Persistence.Timeout)
 		for _, r := range svc.Servers {
 			entry := &img.Servers[ids.server(id, r.Addr)]
 			entry.Service = id
@@ -124,18 +162,19 @@ func compile(img *image, s dataplane.Snapshot, slots [][]int, own net.HardwareAd
 			first++
 		}
 	}
-	keys = make([]uint64, len(services[0].services))
-	for i, svc := range services[0].services {
-		keys[i] = serviceKey(svc.ServiceKey)
-	}
-	img.ServiceSeed, err = perfectHash(keys, img.ServiceShift[:], len(img.Services), func(i, at int) {
-		img.Services[at] = services[0].entries[i]
-		img.Services[at].Key = keys[i]
-	})
-	if err != nil {
+	places := make([]int, len(s.Services))
+	if err := compileServices(img, services[0], places); err != nil {
 		return err
 	}
-	return compileServices6(img, services[1].services, services[1].entries)
+	if err := compileServices6(img, services[1], places); err != nil {
+		return err
+	}
+	ranges := compileRanges(img, s, places)
+	v4, v6 := splitVIPs(s.VIPs)
+	if err := compileVIPs(img, v4, since, ranges); err != nil {
+		return err
+	}
+	return compileVIPs6(img, v6, since, ranges)
 }
 
 // service is a service as the program reads it.
@@ -144,8 +183,46 @@ type service = bpf.DirectorService
 // familyServices are the services of one address family, and what the program
 // is told of each but its key.
 type familyServices struct {
+	of       []int // index in the snapshot
 	services []dataplane.Service
 	entries  []service
+}
+
+// compileServices writes IPv4 services, and into places where each of the
+// snapshot stands.
+func compileServices(img *image, f familyServices, places []int) (err error) {
+	keys := make([]uint64, len(f.services))
+	for i, svc := range f.services {
+		keys[i] = serviceKey(svc.ServiceKey)
+		if manyPorts(svc.ServiceKey) {
+			// No packet has this key: the program finds it by its range.
+			keys[i] = 1<<63 | uint64(i)
+		}
+	}
+	img.ServiceSeed, err = perfectHash(keys, img.ServiceShift[:], len(img.Services), func(i, at int) {
+		entry := &img.Services[at]
+		*entry = f.entries[i]
+		entry.Key, entry.ClientMask = keys[i], clientMask(f.services[i].Persistence)
+		places[f.of[i]] = at
+	})
+	return err
+}
+
+// compileVIPs writes IPv4 addresses.
+func compileVIPs(img *image, vips []dataplane.VIP, since map[netip.Addr]uint32, ranges map[netip.Addr]rangesOf) (err error) {
+	keys := make([]uint64, len(vips))
+	for i, v := range vips {
+		keys[i] = uint64(addrWord(v.Addr))
+	}
+	img.VipSeed, err = perfectHash(keys, img.VipShift[:], len(img.Vips), func(i, at int) {
+		v := &img.Vips[at]
+		v.Addr = uint32(keys[i])
+		v.Role = uint32(roles[vips[i].Role])
+		v.Since = since[vips[i].Addr]
+		r := ranges[vips[i].Addr]
+		v.FirstRange, v.Ranges = r.first, r.count
+	})
+	return err
 }
 
 // serviceIDs are the ids of all services of an image.
@@ -175,3 +252,45 @@ func splitVIPs(vips []dataplane.VIP) (v4, v6 []dataplane.VIP) {
 	}
 	return v4, v6
 }
+
+// rangesOf is where the ranges of one address stand.
+type rangesOf struct{ first, count uint16 }
+
+// compileRanges writes the services of many ports, those of one address
+// together and the narrow ones first.
+func compileRanges(img *image, s dataplane.Snapshot, places []int) map[netip.Addr]rangesOf {
+	var wide []int
+	for i, svc := range s.Services {
+		if manyPorts(svc.ServiceKey) {
+			wide = append(wide, i)
+		}
+	}
+	width := func(i int) int {
+		first, last := s.Services[i].Ports()
+		return int(last) - int(first)
+	}
+	slices.SortFunc(wide, func(a, b int) int {
+		return cmp.Or(
+			s.Services[a].VIP.Compare(s.Services[b].VIP),
+			cmp.Compare(width(a), width(b)),
+			s.Services[a].ServiceKey.Compare(s.Services[b].ServiceKey),
+		)
+	})
+	of := make(map[netip.Addr]rangesOf)
+	for at, i := range wide {
+		svc := s.Services[i]
+		entry := &img.Ranges[at]
+		entry.First, entry.Last = svc.Ports()
+		entry.Place, entry.Protocol = uint16(places[i]), uint16(svc.Protocol)
+		r, ok := of[svc.VIP]
+		if !ok {
+			r.first = uint16(at)
+		}
+		r.count++
+		of[svc.VIP] = r
+	}
+	return of
+}
+
+// manyPorts tells whether a service has more than one port.
+func manyPorts(k dataplane.ServiceKey) bool { return k.Port == 0 || k.LastPort != 0 }

@@ -1,7 +1,9 @@
 package xdp
 
 import (
+	"cmp"
 	"encoding/binary"
+	"net"
 	"net/netip"
 
 	"systole/dataplane"
@@ -36,13 +38,23 @@ func seeds6(seed uint64) (s [5]uint64) {
 	return s
 }
 
-// portKey is the key of a service besides its address.
-func portKey(key dataplane.ServiceKey) uint64 {
+// portKey is the key of a service besides its address; i is its index.
+func portKey(key dataplane.ServiceKey, i int) uint64 {
+	if manyPorts(key) {
+		return 1<<31 | uint64(i) // no packet has it: see compileServices
+	}
 	return uint64(portWord(key.Port))<<8 | uint64(key.Protocol)
 }
 
-// compileVIPs6 writes the IPv6 addresses among vips.
-func compileVIPs6(img *image, vips []dataplane.VIP, since map[netip.Addr]uint32) error {
+// clientMask6 is clientMask for IPv6.
+func clientMask6(p dataplane.Persistence) (mask [2]uint64) {
+	ones := net.CIDRMask(cmp.Or(p.PrefixLen, 128), 128)
+	mask[0], mask[1] = binary.LittleEndian.Uint64(ones), binary.LittleEndian.Uint64(ones[8:])
+	return mask
+}
+
+// compileVIPs6 writes IPv6 addresses.
+func compileVIPs6(img *image, vips []dataplane.VIP, since map[netip.Addr]uint32, ranges map[netip.Addr]rangesOf) error {
 	addrs := make([][4]uint32, len(vips))
 	for i, v := range vips {
 		addrs[i] = words6(v.Addr)
@@ -55,25 +67,29 @@ func compileVIPs6(img *image, vips []dataplane.VIP, since map[netip.Addr]uint32)
 		v.Addr = addrs[i]
 		v.Role = uint32(roles[vips[i].Role])
 		v.Since = since[vips[i].Addr]
+		r := ranges[vips[i].Addr]
+		v.FirstRange, v.Ranges = r.first, r.count
 	})
 	s := seeds6(seed)
 	copy(img.Vip6Seed[:], s[:])
 	return err
 }
 
-// compileServices6 writes IPv6 services; entries is what both families have.
-func compileServices6(img *image, services []dataplane.Service, entries []service) error {
-	addrs := make([][4]uint32, len(services))
-	for i, svc := range services {
-		addrs[i] = words6(svc.VIP)
+// compileServices6 is compileServices for IPv6.
+func compileServices6(img *image, f familyServices, places []int) error {
+	addrs := make([][4]uint32, len(f.services))
+	keys := make([]uint64, len(f.services))
+	for i, svc := range f.services {
+		addrs[i], keys[i] = words6(svc.VIP), portKey(svc.ServiceKey, i)
 	}
-	seed, err := perfectHashes(len(services), func(i int, seed uint64) uint32 {
+	seed, err := perfectHashes(len(f.services), func(i int, seed uint64) uint32 {
 		s := seeds6(seed)
-		return hash6(s[:], addrs[i], portKey(services[i].ServiceKey))
+		return hash6(s[:], addrs[i], keys[i])
 	}, img.Service6Shift[:], len(img.Services6), func(i, at int) {
-		img.Services6[at].Addr = addrs[i]
-		img.Services6[at].Service = entries[i]
-		img.Services6[at].Service.Key = portKey(services[i].ServiceKey)
+		entry := &img.Services6[at]
+		entry.Addr, entry.Service = addrs[i], f.entries[i]
+		entry.Service.Key, entry.ClientMask = keys[i], clientMask6(f.services[i].Persistence)
+		places[f.of[i]] = at
 	})
 	img.Service6Seed = seeds6(seed)
 	return err

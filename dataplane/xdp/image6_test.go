@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"testing"
+	"time"
 
 	"systole/dataplane"
 )
@@ -16,9 +17,9 @@ func find6(img *image, key dataplane.ServiceKey) (role uint32, svc service) {
 	if v.Addr != addr {
 		return 0, service{}
 	}
-	h = hash6(img.Service6Seed[:], addr, portKey(key))
+	h = hash6(img.Service6Seed[:], addr, portKey(key, 0))
 	s := img.Services6[(h^uint32(img.Service6Shift[h>>16&uint32(len(img.Service6Shift)-1)]))&uint32(len(img.Services6)-1)]
-	if s.Addr != addr || s.Service.Key != portKey(key) {
+	if s.Addr != addr || s.Service.Key != portKey(key, 0) {
 		return v.Role, service{}
 	}
 	return v.Role, s.Service
@@ -68,7 +69,7 @@ func TestFullImage6(t *testing.T) {
 				t.Fatal(err)
 			}
 			img := new(image)
-			if err := compile(img, s, slots, ownMAC, table, nil); err != nil {
+			if err := compile(img, s, slots, ownMAC, table, nil, newAging(4*time.Millisecond), nil); err != nil {
 				t.Fatal(err)
 			}
 			for i, svc := range s.Services {

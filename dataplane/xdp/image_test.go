@@ -69,7 +69,7 @@ func TestFullImage(t *testing.T) {
 	}
 	img := new(image)
 	begin := time.Now()
-	if err := compile(img, s, slots, ownMAC, table, nil); err != nil {
+	if err := compile(img, s, slots, ownMAC, table, nil, newAging(4*time.Millisecond), nil); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("compiled in %s", time.Since(begin))
@@ -121,9 +121,49 @@ func TestBadSnapshots(t *testing.T) {
 		{"role", func(s *dataplane.Snapshot) { s.VIPs[0].Role = 3 }, "role-3"},
 		{"no address for a service", func(s *dataplane.Snapshot) { s.VIPs = nil }, "192.168.145.101:80/tcp: its address"},
 		{"service twice", func(s *dataplane.Snapshot) { s.Services[1] = s.Services[0] }, "80/tcp is listed twice"},
-		{"port", func(s *dataplane.Snapshot) { s.Services[0].Port = 0 }, "one port"},
+		{"mark", func(s *dataplane.Snapshot) { s.Services[0].Mark = 7 }, "before the firewall"},
+		{"range", func(s *dataplane.Snapshot) { s.Services[0].LastPort = 80 }, "the range of ports is empty"},
+		{"range from 0", func(s *dataplane.Snapshot) { s.Services[0].Port, s.Services[0].LastPort = 0, 80 }, "the range of ports is empty"},
+		{"ranges of an address", func(s *dataplane.Snapshot) {
+			for i := range uint16(MaxRangesPerVIP + 1) {
+				svc := s.Services[0]
+				svc.Port, svc.LastPort = 1000+10*i, 1005+10*i
+				s.Services = append(s.Services, svc)
+			}
+		}, "at most 16 services of many ports"},
+		{"ranges", func(s *dataplane.Snapshot) {
+			for i := range MaxRanges + 1 {
+				v := dataplane.VIP{Addr: netip.AddrFrom4([4]byte{10, 9, byte(i % 900 >> 8), byte(i % 900)})}
+				if i < 900 {
+					s.VIPs = append(s.VIPs, v)
+				}
+				svc := s.Services[0]
+				svc.VIP, svc.Port, svc.LastPort, svc.Servers = v.Addr, uint16(1+i), uint16(5+i), nil
+				s.Services = append(s.Services, svc)
+			}
+		}, "at most 1024 services of many ports"},
+		{"one-packet TCP", func(s *dataplane.Snapshot) { s.Services[0].OnePacket = true }, "for udp only"},
+		{"one-packet persistence", func(s *dataplane.Snapshot) {
+			s.Services[1].OnePacket, s.Services[1].Persistence.Timeout = true, time.Minute
+		}, "cannot do both"},
+		{"flag of rr", func(s *dataplane.Snapshot) { s.Services[0].SchedulerFlags = []string{"sh-port"} }, `no flag "sh-port" of scheduler rr`},
+		{"flag of another", func(s *dataplane.Snapshot) {
+			s.Services[0].Scheduler, s.Services[0].SchedulerFlags = "mh", []string{"sh-port"}
+		}, `no flag "sh-port" of scheduler mh`},
+		{"mask", func(s *dataplane.Snapshot) {
+			s.Services[0].Persistence = dataplane.Persistence{Timeout: time.Minute, PrefixLen: 33}
+		}, "1 to 32 bits"},
+		{"mask of IPv6", func(s *dataplane.Snapshot) {
+			s.VIPs[0].Addr, s.Services[0].VIP = netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::1")
+			s.Services[0].Persistence = dataplane.Persistence{Timeout: time.Minute, PrefixLen: 129}
+		}, "1 to 128 bits"},
+		{"mask alone", func(s *dataplane.Snapshot) { s.Services[0].Persistence.PrefixLen = 24 }, "choose a time"},
+		{"persistence for ever", func(s *dataplane.Snapshot) { s.Services[0].Persistence.Timeout = maxTimeout + 1 }, "choose a time"},
+		{"timeout", func(s *dataplane.Snapshot) { s.Services[0].Timeouts.TCPFin = -1 }, "a timeout of -1ns"},
+		{"fate", func(s *dataplane.Snapshot) { s.Services[0].Lost = 3 }, "unknown fate lost-3"},
 		{"protocol", func(s *dataplane.Snapshot) { s.Services[0].Protocol = 47 }, "tcp, udp and sctp only"},
-		{"scheduler", func(s *dataplane.Snapshot) { s.Services[1].Scheduler = "lc" }, `53/udp: the xdp plane has no scheduler "lc"`},
+		{"scheduler", func(s *dataplane.Snapshot) { s.Services[1].Scheduler = "lc" }, `53/udp: the xdp plane cannot have "lc"`},
+		{"unknown scheduler", func(s *dataplane.Snapshot) { s.Services[1].Scheduler = "nq" }, `no scheduler "nq", but mh, rr, sh, wrr`},
 		{"weights", func(s *dataplane.Snapshot) {
 			s.Services[0].Scheduler = "wrr"
 			s.Services[0].Servers[0].Weight = 1 << 30
@@ -141,14 +181,14 @@ func TestBadSnapshots(t *testing.T) {
 		{"services", func(s *dataplane.Snapshot) { s.Services = make([]dataplane.Service, MaxServices+1) }, "at most 4095"},
 		{"servers", func(s *dataplane.Snapshot) { *s = many(1, MaxServers+1) }, "at most 16383"},
 		{"slots", func(s *dataplane.Snapshot) {
-			for port := range uint16(5) {
+			for port := range uint16(20) {
 				svc := s.Services[0]
 				svc.Port, svc.Scheduler = 1000+port, "wrr"
 				svc.Servers = []dataplane.RealServer{server(1), server(2)}
 				svc.Servers[0].Weight = 16_000
 				s.Services = append(s.Services, svc)
 			}
-		}, "at most 65536"},
+		}, "at most 262144"},
 	} {
 		s := twoServices(2)
 		tt.edit(&s)
@@ -180,7 +220,7 @@ func TestCompileIsDeterministic(t *testing.T) {
 	a, b := new(image), new(image)
 	b.Slots[5] = 9 // left over from another generation
 	for _, img := range []*image{a, b} {
-		if err := compile(img, s, slots, ownMAC, table, nil); err != nil {
+		if err := compile(img, s, slots, ownMAC, table, nil, newAging(4*time.Millisecond), nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,6 +1,7 @@
 package xdp
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"net/netip"
@@ -38,16 +39,22 @@ func stateNumber(s dataplane.FlowState) uint8 {
 }
 
 // flowVersion is the part of a value that tells its owners apart.
-func flowVersion(val uint64) uint64 { return val & 0xff000000 }
+func flowVersion(val uint64) uint64 { return val & versionMask }
 
 // flowValue is FLOW_VAL of flow.h.
-func flowValue(server uint16, state uint8, version uint64, seen uint32) uint64 {
-	return uint64(seen)<<32 | version | uint64(state)<<16 | uint64(server)
+func flowValue(service, server uint16, state uint8, version uint64, seen uint32) uint64 {
+	return uint64(seen)<<seenShift | version | uint64(state)<<stateShift | uint64(service)<<flowIDBits | uint64(server)
+}
+
+// later is a's distance from b on the circle of times seen; negative: earlier.
+func later(a, b uint32) int32 {
+	const unused = 32 - (64 - seenShift)
+	return int32((a-b)<<unused) >> unused
 }
 
 // flowKey is flow_key of flow.h.
-func flowKey(client netip.AddrPort, service uint16) uint64 {
-	return uint64(addrWord(client.Addr()))<<32 | uint64(portWord(client.Port()))<<16 | uint64(service)
+func flowKey(client netip.AddrPort, port uint16) uint64 {
+	return uint64(addrWord(client.Addr()))<<32 | uint64(portWord(client.Port()))<<16 | uint64(portWord(port))
 }
 
 // flowClient is the client of a key.
@@ -58,11 +65,10 @@ func flowClient(key uint64) netip.AddrPort {
 
 // choices are the two buckets where a flow may stand: flow_hash, first_choice
 // and second_choice of flow.h.
-func (p *Plane) choices(client netip.AddrPort, port uint16) (first, second uint32) {
+func (p *Plane) choices(key uint64) (first, second uint32) {
 	seed := &p.kernel.state.elements[0].Seed
 	mask := uint32(len(p.kernel.flows.elements) - 1)
-	h := uint64(addrWord(client.Addr()))<<32 | uint64(portWord(client.Port()))<<16 | uint64(portWord(port))
-	h ^= seed[0]
+	h := key ^ seed[0]
 	h ^= h >> 32
 	h *= seed[1]
 	h ^= h >> 32
@@ -107,18 +113,18 @@ func (p *Plane) flowsOf(names *flowNames, at int) []dataplane.Flow {
 	if err != nil {
 		return nil
 	}
-	a, unit := &p.kernel.aging, p.unit()
-	now := uint32(jiffies >> a.shift)
+	unit := p.unit()
+	now := uint32(jiffies >> p.kernel.aging.shift)
 	buckets := p.kernel.flows.elements
 	var out []dataplane.Flow
 	for i := at; i < min(at+part, len(buckets)); i++ {
 		for j := range buckets[i].Way {
 			e := entryOf(&buckets[i], j)
 			val := atomic.LoadUint64(&e.Val)
-			if flowServer(val) == 0 || int32(now-flowSeen(val)) >= a.timeouts[flowState(val)] {
+			if flowServer(val) == 0 || isTemplate(flowState(val)) || names.expired(val, now) {
 				continue
 			}
-			if f, _, ok := names.flow(e, val, now, a, unit); ok {
+			if f, _, ok := names.flow(e, val, now, unit); ok {
 				out = append(out, f)
 			}
 		}
@@ -188,14 +194,14 @@ func (p *Plane) insert(f *dataplane.Flow, now uint32, detached bool) bool {
 	if service == 0 || server == 0 || state == 0 || p.active().Servers[server].Service != service {
 		return false
 	}
-	in := newFlow{key: flowKey(f.Client, service), server: server, state: state, seen: p.seen(f, state, now)}
-	first, second := p.choices(f.Client, f.Service.Port)
+	in := newFlow{key: flowKey(f.Client, cmp.Or(f.Port, f.Service.Port)), service: service, server: server, state: state, seen: p.seen(f, service, state, now)}
+	first, second := p.choices(in.key)
 	buckets := p.kernel.flows.elements
 	b1, b2 := &buckets[first], &buckets[second]
 	for range 4 { // a packet of the flow, or of another, may be faster
-		e, val := findFlow(b1, in.key)
+		e, val := findFlow(b1, in.key, service)
 		if e == nil {
-			e, val = findFlow(b2, in.key)
+			e, val = findFlow(b2, in.key, service)
 		}
 		if e == nil {
 			if p.store(b1, b2, in, now) {
@@ -203,7 +209,7 @@ func (p *Plane) insert(f *dataplane.Flow, now uint32, detached bool) bool {
 			}
 			continue
 		}
-		newer := int32(in.seen - flowSeen(val))
+		newer := later(in.seen, flowSeen(val))
 		if _, active := p.since[f.Service.VIP]; active && detached {
 			newer += int32(coarse/p.unit()) + 1
 		} else if active {
@@ -212,7 +218,7 @@ func (p *Plane) insert(f *dataplane.Flow, now uint32, detached bool) bool {
 		if newer < 0 {
 			return true
 		}
-		next := flowValue(server, state, flowVersion(val), in.seen)
+		next := flowValue(service, server, state, flowVersion(val), in.seen)
 		if next == val || atomic.CompareAndSwapUint64(&e.Val, val, next) {
 			return true
 		}
@@ -221,32 +227,32 @@ func (p *Plane) insert(f *dataplane.Flow, now uint32, detached bool) bool {
 }
 
 // seen is when the last packet of a flow from elsewhere came, in age units.
-func (p *Plane) seen(f *dataplane.Flow, state uint8, now uint32) uint32 {
+func (p *Plane) seen(f *dataplane.Flow, service uint16, state uint8, now uint32) uint32 {
 	unit := p.unit()
 	age := f.Age
 	if f.Expires > 0 {
-		age = time.Duration(p.kernel.aging.timeouts[state])*unit - f.Expires
+		age = time.Duration(p.active().Timeouts[service].ByState[state])*unit - f.Expires
 	}
 	return now - uint32(max(age, 0)/unit)
 }
 
 // newFlow is a flow as the table has it.
 type newFlow struct {
-	key    uint64
-	server uint16
-	state  uint8
-	seen   uint32
+	key             uint64
+	service, server uint16
+	state           uint8
+	seen            uint32
 }
 
 // findFlow is bucket_find of flow.h.
-func findFlow(b *bpf.DirectorBucket, key uint64) (*entry, uint64) {
+func findFlow(b *bpf.DirectorBucket, key uint64, service uint16) (*entry, uint64) {
 	for i := range b.Way {
 		e := entryOf(b, i)
 		if atomic.LoadUint64(&e.Key) != key {
 			continue
 		}
 		val := atomic.LoadUint64(&e.Val)
-		if flowServer(val) != 0 && atomic.LoadUint64(&e.Key) == key && flowVersion(atomic.LoadUint64(&e.Val)) == flowVersion(val) {
+		if flowOwner(val) == service && atomic.LoadUint64(&e.Key) == key && flowVersion(atomic.LoadUint64(&e.Val)) == flowVersion(val) {
 			return e, val
 		}
 	}
@@ -265,14 +271,14 @@ type place struct {
 // is offered.
 func (p *Plane) judge(b *bpf.DirectorBucket, now uint32) place {
 	best := place{age: -1}
-	timeouts := &p.kernel.aging.timeouts
+	timeouts := &p.active().Timeouts
 	for i := range b.Way {
 		e := entryOf(b, i)
 		val := atomic.LoadUint64(&e.Val)
-		state, age := flowState(val), int32(now-flowSeen(val))
+		state, age := flowState(val), flowAge(val, now)
 		switch {
 		case bpf.DirectorFlowState(state) == bpf.DirectorFlowStateFLOW_BUSY:
-		case age >= timeouts[state]:
+		case age > timeouts[flowOwner(val)&uint16(MaxServices)].ByState[state]:
 			if best.free == 0 {
 				best.e, best.val = e, val
 			}
@@ -292,15 +298,15 @@ func (p *Plane) store(b1, b2 *bpf.DirectorBucket, in newFlow, now uint32) bool {
 			at = q
 		}
 	}
-	if at.e == nil || at.free == 0 && int32(now-in.seen) > at.age {
+	if at.e == nil || at.free == 0 && int32(now-in.seen)+1 > at.age {
 		return false
 	}
-	version := flowVersion(at.val + 1<<24)
-	if !atomic.CompareAndSwapUint64(&at.e.Val, at.val, flowValue(0, uint8(bpf.DirectorFlowStateFLOW_BUSY), version, now)) {
+	version := flowVersion(at.val + 1<<versionShift)
+	if !atomic.CompareAndSwapUint64(&at.e.Val, at.val, flowValue(0, 0, uint8(bpf.DirectorFlowStateFLOW_BUSY), version, now)) {
 		return false
 	}
 	atomic.StoreUint64(&at.e.Key, in.key)
-	atomic.StoreUint64(&at.e.Val, flowValue(in.server, in.state, version, in.seen))
+	atomic.StoreUint64(&at.e.Val, flowValue(in.service, in.server, in.state, version, in.seen))
 	return true
 }
 
@@ -310,7 +316,7 @@ const stuckAfter = 10
 
 // unstick frees such an entry. A store of ours that is under way holds p.mu.
 func (p *Plane) unstick(e *entry, val uint64, now uint32) {
-	if int32(now-flowSeen(val)) < stuckAfter || !p.mu.TryLock() {
+	if flowAge(val, now) <= stuckAfter || !p.mu.TryLock() {
 		return
 	}
 	defer p.mu.Unlock()

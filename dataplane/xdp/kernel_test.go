@@ -24,8 +24,14 @@ func testLog(t testing.TB) *slog.Logger {
 // loaded is a plane without interface.
 func loaded(t testing.TB, flows int) *Plane {
 	t.Helper()
+	return loadedWith(t, Config{Flows: flows})
+}
+
+func loadedWith(t testing.TB, cfg Config) *Plane {
+	t.Helper()
 	need.Root(t, "BPF programs")
-	p, err := Load(Config{Flows: flows, Log: testLog(t)}, ownMAC)
+	cfg.Log = testLog(t)
+	p, err := Load(cfg, ownMAC)
 	if err != nil {
 		var verifier *ebpf.VerifierError
 		if errors.As(err, &verifier) {

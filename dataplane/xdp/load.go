@@ -33,7 +33,21 @@ type kernelSide struct {
 	serverNames  mapping[bpf.DirectorServerName]
 }
 
-// loadSpec is the compiled program with the sizes of the flow tables set.
+// limits are the constants of limit.h for a rate of new flows per second; a
+// bucket holds a second's worth.
+func limits(rate int, jiffy time.Duration) map[string]uint64 {
+	if rate < 0 {
+		return nil
+	}
+	const token = 1 << 16
+	return map[string]uint64{
+		bpf.DirectorVarLimitRate:   max(uint64(rate)*token/uint64(time.Second/jiffy), 1),
+		bpf.DirectorVarLimitDepth:  max(uint64(rate), 1) * token,
+		bpf.DirectorVarLimitMemory: uint64(timeoutSYN / jiffy),
+	}
+}
+
+// loadSpec is the compiled program with what the configuration says of it.
 func loadSpec(cfg Config) (*ebpf.CollectionSpec, error) {
 	spec, err := bpf.LoadDirector()
 	if err != nil {
@@ -41,6 +55,15 @@ func loadSpec(cfg Config) (*ebpf.CollectionSpec, error) {
 	}
 	spec.Maps[bpf.DirectorMapFlows].MaxEntries = uint32(cfg.Flows / ways)
 	spec.Maps[bpf.DirectorMapFlows6].MaxEntries = uint32(cfg.Flows6 / ways)
+	jiffy, err := jiffyLength()
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range limits(cfg.NewFlows, jiffy) {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return nil, fmt.Errorf("constant %s: %w", name, err)
+		}
+	}
 	return spec, nil
 }
 
@@ -91,7 +114,6 @@ func load(spec *ebpf.CollectionSpec, adopted map[string]*ebpf.Map) (*kernelSide,
 		bpf.DirectorVarFlowSeed0:   seed[0],
 		bpf.DirectorVarFlowSeed1:   seed[1],
 		bpf.DirectorVarAgeShift:    k.aging.shift,
-		bpf.DirectorVarTimeouts:    k.aging.timeouts,
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return nil, fmt.Errorf("constant %s: %w", name, err)
@@ -170,6 +192,7 @@ func (k *kernelSide) pinned() map[string]*ebpf.Map {
 		bpf.DirectorMapFlows6:       k.objects.Flows6,
 		bpf.DirectorMapFragments:    k.objects.Fragments,
 		bpf.DirectorMapTurns:        k.objects.Turns,
+		bpf.DirectorMapBudgets:      k.objects.Budgets,
 		bpf.DirectorMapServerStats:  k.objects.ServerStats,
 		bpf.DirectorMapReasonStats:  k.objects.ReasonStats,
 		bpf.DirectorMapServiceNames: k.objects.ServiceNames,

@@ -19,14 +19,14 @@ import (
 // its maps and its link:
 //
 //	PinDir/eth0/link           the attachment, whatever the layout of the maps
-//	PinDir/eth0/v1/flows ...   the maps, by layout version
+//	PinDir/eth0/v2/flows ...   the maps, by layout version
 //
 // It is locked, so that no second daemon takes the plane over from a living
 // one. The kernel lets go of the lock when its holder dies.
 type pins struct {
 	root string   // PinDir
 	base string   // PinDir/eth0
-	maps string   // PinDir/eth0/v1
+	maps string   // PinDir/eth0/v2
 	lock *os.File // base, opened
 }
 

@@ -244,7 +244,7 @@ func (p *Plane) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := compile(p.scratch, s, slots, p.own, p.ids, since); err != nil {
+	if err := compile(p.scratch, s, slots, p.own, p.ids, since, p.kernel.aging, p.left(s)); err != nil {
 		return 0, invalid("%v", err)
 	}
 
@@ -335,8 +335,17 @@ func (p *Plane) giveIDs(s dataplane.Snapshot) error {
 func (p *Plane) takeBackIDs(s dataplane.Snapshot) error {
 	services := make(map[uint16]bool)
 	servers := make(map[uint16]bool)
+	now, err := p.jiffies()
+	if err != nil {
+		return err
+	}
+	units, timeouts := uint32(now>>p.kernel.aging.shift), p.timeouts()
+	flows := flowTable(p.kernel.flows.elements).count(units, timeouts, MaxServers+1)
+	flowTable6(p.kernel.flows6.elements).count(&flows, units, timeouts)
 	for i := range p.active().Servers {
-		if svc := p.active().Servers[i].Service; svc != 0 {
+		svc := p.active().Servers[i].Service
+		// Who has left stays for the flows it has.
+		if svc != 0 && (svc&serverLeft == 0 || flows.conns[i] != (dataplane.Conns{})) {
 			servers[uint16(i)] = true
 		}
 	}
@@ -366,6 +375,38 @@ func (p *Plane) takeBackIDs(s dataplane.Snapshot) error {
 	p.ids.forget(goneServices, goneServers)
 	p.cfg.Log.Info("took back identities of what was removed", "services", len(goneServices), "real_servers", len(goneServers))
 	return nil
+}
+
+// left are the servers that keep their flows although they have left the
+// services of s (dataplane.Keep).
+func (p *Plane) left(s dataplane.Snapshot) []leftServer {
+	keep := make(map[uint16]bool)
+	stays := make(map[uint16]bool)
+	for _, svc := range s.Services {
+		id := p.ids.service(svc.ServiceKey)
+		keep[id] = svc.Lost == dataplane.Keep
+		for _, r := range svc.Servers {
+			stays[p.ids.server(id, r.Addr)] = true
+		}
+	}
+	var left []leftServer
+	for i, entry := range p.active().Servers {
+		service := entry.Service &^ serverLeft
+		// An id taken back since has no name, or another.
+		if service != 0 && keep[service] && !stays[uint16(i)] && p.ids.serverNames[i].Service == service {
+			left = append(left, leftServer{uint16(i), service, entry.Mac})
+		}
+	}
+	return left
+}
+
+// timeouts are those in force.
+func (p *Plane) timeouts() *serviceTimeouts {
+	t := new(serviceTimeouts)
+	for i := range t {
+		t[i] = p.active().Timeouts[i].ByState
+	}
+	return t
 }
 
 // Renew implements dataplane.Plane. The lease ends at most d from now, and at

@@ -30,13 +30,14 @@ var reasonNames = [...]string{
 	bpf.DirectorReasonREASON_FLOW_NOT_STORED: "flow_not_stored",
 	bpf.DirectorReasonREASON_ND_LEASE_ENDED:  "nd_lease_ended",
 	bpf.DirectorReasonREASON_ND_DRAINING:     "nd_draining",
+	bpf.DirectorReasonREASON_FLOW_LIMIT:      "flow_limit",
 }
 
 // Stats implements dataplane.Plane. It has the services and servers of the
 // generation in force; a service's counters include those of servers that have
 // left it. If an id is taken back just then, one reading may be off.
 func (p *Plane) Stats() (dataplane.Stats, error) {
-	st, servers, err := p.named()
+	st, servers, timeouts, err := p.named()
 	if err != nil {
 		return dataplane.Stats{}, err
 	}
@@ -46,8 +47,9 @@ func (p *Plane) Stats() (dataplane.Stats, error) {
 	if err != nil {
 		return dataplane.Stats{}, err
 	}
-	flows := flowTable(p.kernel.flows.elements).count(now, p.kernel.aging, MaxServers+1)
-	flowTable6(p.kernel.flows6.elements).count(&flows, now, p.kernel.aging)
+	units := uint32(now >> p.kernel.aging.shift)
+	flows := flowTable(p.kernel.flows.elements).count(units, timeouts, MaxServers+1)
+	flowTable6(p.kernel.flows6.elements).count(&flows, units, timeouts)
 	st.CPUs = make([]dataplane.CPUStats, ebpf.MustPossibleCPU())
 	for _, s := range servers {
 		c, err := p.serverCounters(s.id, st.CPUs)
@@ -60,6 +62,7 @@ func (p *Plane) Stats() (dataplane.Stats, error) {
 		}
 	}
 	st.Flows, st.FlowTableSize = flows.total, p.cfg.Flows+p.cfg.Flows6
+	st.FlowTableBytes = int64(len(p.kernel.flows.raw) + len(p.kernel.flows6.raw))
 
 	var perCPU []bpf.DirectorReasons
 	if err := p.kernel.objects.ReasonStats.Lookup(uint32(0), &perCPU); err != nil {
@@ -85,11 +88,11 @@ type counted struct {
 // named begins a reading: what there is to count, by name. The slow part, the
 // counters and the flow table, comes after it and holds up nobody but Close;
 // the caller unlocks p.reading.
-func (p *Plane) named() (dataplane.Stats, []counted, error) {
+func (p *Plane) named() (dataplane.Stats, []counted, *serviceTimeouts, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return dataplane.Stats{}, nil, errClosed
+		return dataplane.Stats{}, nil, nil, errClosed
 	}
 	p.reading.RLock()
 	st := dataplane.Stats{
@@ -108,11 +111,11 @@ func (p *Plane) named() (dataplane.Stats, []counted, error) {
 		if _, ok := st.Services[key]; ok {
 			servers = append(servers, counted{
 				id: id, key: dataplane.ServerKey{Service: key, Server: name.addr},
-				listed: p.active().Servers[id].Service != 0,
+				listed: p.active().Servers[id].Service == name.service,
 			})
 		}
 	}
-	return st, servers, nil
+	return st, servers, p.timeouts(), nil
 }
 
 func counters(c bpf.DirectorCounters) dataplane.Counters {

@@ -42,6 +42,7 @@ type flowNames struct {
 	services   []dataplane.ServiceKey // by id; Protocol 0: not in the generation
 	active     []bool                 // by id: the service's address is active here
 	servers    []netip.Addr           // by id; not valid: not in the generation
+	timeouts   *serviceTimeouts
 }
 
 // names reads them. p.mu is held.
@@ -52,6 +53,7 @@ func (p *Plane) names() flowNames {
 		services:   make([]dataplane.ServiceKey, MaxServices+1),
 		active:     make([]bool, MaxServices+1),
 		servers:    make([]netip.Addr, MaxServers+1),
+		timeouts:   p.timeouts(),
 	}
 	roles := make(map[uint32]uint32)
 	for i := range img.Vips {
@@ -103,14 +105,21 @@ func (p *Plane) beginFlows(old flowNames) (flowNames, error) {
 // unit is the length of an age unit.
 func (p *Plane) unit() time.Duration { return p.kernel.jiffy << p.kernel.aging.shift }
 
+// timeout is that of a value's service and state, in age units.
+func (n *flowNames) timeout(val uint64) int32 {
+	return n.timeouts[flowOwner(val)&uint16(MaxServices)][flowState(val)]
+}
+
+func (n *flowNames) expired(val uint64, now uint32) bool { return flowAge(val, now) > n.timeout(val) }
+
 // flow is the flow of an entry with its service's id; not ok if it is another
 // one's by now, or of a service or server that is not in force. val is what the caller read of it.
-func (n *flowNames) flow(e *entry, val uint64, now uint32, a *aging, unit time.Duration) (f dataplane.Flow, service uint16, ok bool) {
+func (n *flowNames) flow(e *entry, val uint64, now uint32, unit time.Duration) (f dataplane.Flow, service uint16, ok bool) {
 	key := atomic.LoadUint64(&e.Key)
 	if again := atomic.LoadUint64(&e.Val); flowVersion(again) != flowVersion(val) {
 		return f, 0, false // another flow's by now
 	}
-	service = flowService(key)
+	service = flowOwner(val)
 	server := flowServer(val)
 	if int(service) >= len(n.services) || int(server) >= len(n.servers) {
 		return f, 0, false
@@ -120,11 +129,11 @@ func (n *flowNames) flow(e *entry, val uint64, now uint32, a *aging, unit time.D
 		return f, 0, false
 	}
 	state := flowState(val)
-	age := max(0, int32(now-flowSeen(val)))
+	age := max(0, flowAge(val, now)-1)
 	return dataplane.Flow{
-		Client: flowClient(key), Service: svc, Port: svc.Port, Server: n.servers[server],
+		Client: flowClient(key), Service: svc, Port: portWord(uint16(key)), Server: n.servers[server],
 		State: flowStates[state], Age: time.Duration(age) * unit,
-		Expires: time.Duration(a.timeouts[state]-age) * unit,
+		Expires: time.Duration(n.timeout(val)-age) * unit,
 	}, service, true
 }
 
@@ -163,11 +172,11 @@ func (s *Sweep) Sweep(offer func(place uint32, f dataplane.Flow) flowsync.Answer
 
 // changed tells whether a value is worth a look, seeing the one before.
 func (s *Sweep) changed(val, before uint64) bool {
-	if uint32(val) != uint32(before) {
+	if (val^before)&(1<<seenShift-1) != 0 {
 		return true
 	}
-	age := int32(flowSeen(val) - flowSeen(before))
-	return age < 0 || age > s.aging.timeouts[flowState(val)]/refreshShare
+	age := later(flowSeen(val), flowSeen(before))
+	return age < 0 || age > s.names.timeout(val)/refreshShare
 }
 
 // send offers the flow of an entry that has changed; false ends the sweep.
@@ -177,11 +186,11 @@ func (s *Sweep) send(e *entry, shadow *uint64, val uint64, now uint32, place uin
 	case bpf.DirectorFlowState(state) == bpf.DirectorFlowStateFLOW_BUSY:
 		s.p.unstick(e, val, now)
 		return true
-	case flowServer(val) == 0 || int32(now-flowSeen(val)) >= s.aging.timeouts[state]:
+	case flowServer(val) == 0 || isTemplate(state) || s.names.expired(val, now):
 		*shadow = val
 		return true
 	}
-	f, service, ok := s.names.flow(e, val, now, &s.aging, s.p.unit())
+	f, service, ok := s.names.flow(e, val, now, s.p.unit())
 	if !ok {
 		return true // another flow's by now, or its server has left and may come back
 	}

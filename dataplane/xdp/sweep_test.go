@@ -246,7 +246,7 @@ func TestSweepOffersWhatHasChanged(t *testing.T) {
 		for i := range s.shadow {
 			for j := range s.shadow[i] {
 				if flowServer(s.shadow[i][j]) != 0 {
-					s.shadow[i][j] -= units << 32
+					s.shadow[i][j] -= units << seenShift
 				}
 			}
 		}
@@ -314,7 +314,7 @@ func TestAStuckEntryIsFreed(t *testing.T) {
 	}
 	val := &p.kernel.flows.elements[3].Way[1].Val
 	busy := func(age uint32) {
-		atomic.StoreUint64(val, flowValue(0, uint8(bpf.DirectorFlowStateFLOW_BUSY), 1<<24, uint32(now>>p.kernel.aging.shift)-age))
+		atomic.StoreUint64(val, flowValue(0, 0, uint8(bpf.DirectorFlowStateFLOW_BUSY), 1<<versionShift, uint32(now>>p.kernel.aging.shift)-age))
 	}
 	s := p.NewSweep()
 	busy(stuckAfter / 2)

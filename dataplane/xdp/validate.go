@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"systole/bpf"
 	"systole/dataplane"
@@ -21,6 +22,9 @@ const (
 	MaxServers  = len(bpf.DirectorGeneration{}.Servers) - 1      // of all services together
 	MaxSlots    = len(bpf.DirectorGeneration{}.Slots)
 	MaxPeers    = len(bpf.DirectorGeneration{}.Peers)
+	MaxRanges   = len(bpf.DirectorGeneration{}.Ranges) // services of many ports
+
+	MaxRangesPerVIP = 16 // RANGES_PER_VIP of consts.h
 )
 
 func invalid(format string, args ...any) error {
@@ -60,6 +64,7 @@ func validate(s dataplane.Snapshot, own net.HardwareAddr) error {
 		vips[v.Addr] = true
 	}
 	servers := 0
+	ranges, rangesOf := 0, make(map[netip.Addr]int)
 	services := make(map[dataplane.ServiceKey]bool, len(s.Services))
 	for _, svc := range s.Services {
 		switch {
@@ -69,6 +74,15 @@ func validate(s dataplane.Snapshot, own net.HardwareAddr) error {
 			return invalid("service %s is listed twice", svc.ServiceKey)
 		}
 		services[svc.ServiceKey] = true
+		if manyPorts(svc.ServiceKey) {
+			ranges++
+			if rangesOf[svc.VIP]++; rangesOf[svc.VIP] > MaxRangesPerVIP {
+				return invalid("service %s: an address can have at most %d services of many ports", svc.ServiceKey, MaxRangesPerVIP)
+			}
+			if ranges > MaxRanges {
+				return invalid("service %s: at most %d services of many ports are possible", svc.ServiceKey, MaxRanges)
+			}
+		}
 		if err := Carries(svc); err != nil {
 			return invalid("service %s: %v", svc.ServiceKey, err)
 		}
@@ -83,29 +97,46 @@ func validate(s dataplane.Snapshot, own net.HardwareAddr) error {
 	return nil
 }
 
+// The flags of sh and mh by the names they have for every scheduler.
+const (
+	flagFallback = "flag-1" // sh-fallback, mh-fallback
+	flagPort     = "flag-2" // sh-port, mh-port
+)
+
 // Carries is nil if the xdp plane can forward svc, else why it cannot.
 func Carries(svc dataplane.Service) error {
 	switch {
 	case svc.Mark != 0:
 		return errors.New("the xdp plane sees packets before the firewall marks them")
-	case svc.Port == 0 || svc.LastPort != 0:
-		return errors.New("the xdp plane forwards services of one port only")
+	case svc.LastPort != 0 && svc.LastPort <= svc.Port, svc.LastPort != 0 && svc.Port == 0:
+		return errors.New("the range of ports is empty")
 	case svc.Protocol != dataplane.TCP && svc.Protocol != dataplane.UDP && svc.Protocol != dataplane.SCTP:
 		return errors.New("the xdp plane forwards tcp, udp and sctp only")
+	case svc.Scheduler == "lc" || svc.Scheduler == "wlc":
+		return fmt.Errorf("the xdp plane cannot have %q: it learns of the end of connections from a sweep, seconds late, and all new ones of that time would go to one server", svc.Scheduler)
 	case !slices.Contains(scheduler.Names(), svc.Scheduler):
 		return fmt.Errorf("the xdp plane has no scheduler %q, but %s", svc.Scheduler, strings.Join(scheduler.Names(), ", "))
-	case len(svc.SchedulerFlags) > 0:
-		return errors.New("the xdp plane knows no scheduler flags")
 	case svc.Persistence.Engine != "":
 		return fmt.Errorf("the xdp plane has no persistence engine %q: it tells clients apart by their addresses", svc.Persistence.Engine)
-	case svc.Persistence != dataplane.Persistence{}:
-		return errors.New("the xdp plane has no persistence")
-	case svc.OnePacket:
-		return errors.New("the xdp plane schedules flows, not single packets")
-	case svc.Timeouts != dataplane.Timeouts{}:
-		return errors.New("the xdp plane has the same timeouts for all services")
-	case svc.Lost != dataplane.Reset:
-		return errors.New("the xdp plane resets the flows of servers that left")
+	case svc.OnePacket && svc.Protocol != dataplane.UDP:
+		return errors.New("one-packet scheduling is for udp only")
+	case svc.OnePacket && svc.Persistence.Timeout != 0:
+		return errors.New("the xdp plane cannot do both: persistence and one-packet scheduling")
+	case svc.Lost > dataplane.Keep:
+		return fmt.Errorf("unknown fate %s of the flows of servers that left", svc.Lost)
+	}
+	for _, f := range svc.SchedulerFlags {
+		if !scheduler.Hashed(svc.Scheduler) || f != flagFallback && f != flagPort && f != svc.Scheduler+"-fallback" && f != svc.Scheduler+"-port" {
+			return fmt.Errorf("the xdp plane knows no flag %q of scheduler %s", f, svc.Scheduler)
+		}
+	}
+	if p, most := svc.Persistence, svc.VIP.BitLen(); p.Timeout < 0 || p.Timeout > maxTimeout || p.PrefixLen < 0 || p.PrefixLen > most || p.Timeout == 0 && p.PrefixLen != 0 {
+		return fmt.Errorf("persistence of %s for prefixes of %d bits: choose a time up to %s and 1 to %d bits", p.Timeout, p.PrefixLen, maxTimeout, most)
+	}
+	for _, t := range []time.Duration{svc.Timeouts.TCP, svc.Timeouts.TCPFin, svc.Timeouts.UDP} {
+		if t < 0 || t > maxTimeout {
+			return fmt.Errorf("a timeout of %s: choose one up to %s", t, maxTimeout)
+		}
 	}
 	for _, r := range svc.Servers {
 		switch {

@@ -132,7 +132,7 @@ func kinds() ([]kind, error) {
 
 // plane is a plane without interface for one kind of packet.
 func plane(table int) (*xdp.Plane, error) {
-	p, err := xdp.Load(xdp.Config{Flows: table}, own)
+	p, err := xdp.Load(xdp.Config{Flows: table, NewFlows: -1}, own)
 	if err != nil {
 		return nil, err
 	}

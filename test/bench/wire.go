@@ -145,7 +145,7 @@ func count(w *flood.Wire, streams []*flood.Stream) (all traffic, err error) {
 // wireProgram is a program for the director's end.
 func wireProgram(name string) (*ebpf.Program, func() error, error) {
 	if name == "established" {
-		p, err := xdp.Load(xdp.Config{Flows: 1 << 17}, flood.Own)
+		p, err := xdp.Load(xdp.Config{Flows: 1 << 17, NewFlows: -1}, flood.Own)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -25,7 +25,7 @@ import (
 const daemon = "SYSTOLE_CHAOS_DAEMON"
 
 func runDaemon(pins string) error {
-	p, err := xdp.Open(xdp.Config{Interface: flood.Director, PinDir: pins, Flows: 1 << 16})
+	p, err := xdp.Open(xdp.Config{Interface: flood.Director, PinDir: pins, Flows: 1 << 16, NewFlows: -1})
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func TestProgramReplacements(t *testing.T) {
 func open(d *exec.Cmd, pins string) (*xdp.Plane, error) {
 	_ = d.Process.Kill()
 	_ = d.Wait()
-	return xdp.Open(xdp.Config{Interface: flood.Director, PinDir: pins, Flows: 1 << 16})
+	return xdp.Open(xdp.Config{Interface: flood.Director, PinDir: pins, Flows: 1 << 16, NewFlows: -1})
 }
 
 // generation is a configuration that differs from the one before in all that

@@ -106,7 +106,7 @@ func (w *wire) stream(to dataplane.ServiceKey, first netip.Addr, flags string, c
 // loaded is a plane on the wire that does not outlive the test.
 func (w *wire) loaded(s dataplane.Snapshot, flows int) *xdp.Plane {
 	w.Helper()
-	p, err := xdp.Load(xdp.Config{Flows: flows}, flood.Own)
+	p, err := xdp.Load(xdp.Config{Flows: flows, NewFlows: -1}, flood.Own)
 	w.must(err)
 	w.Cleanup(func() { w.must(p.Close()) })
 	_, err = p.Apply(s)

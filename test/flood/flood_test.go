@@ -41,7 +41,7 @@ func newWire(t *testing.T, queues int) *Wire {
 // director puts a plane with n servers on the wire, and a peer.
 func director(t *testing.T, w *Wire, n int) *xdp.Plane {
 	t.Helper()
-	p, err := xdp.Load(xdp.Config{Flows: 1 << 16}, Own)
+	p, err := xdp.Load(xdp.Config{Flows: 1 << 16, NewFlows: -1}, Own)
 	if err != nil {
 		t.Fatal(err)
 	}

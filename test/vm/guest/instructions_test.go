@@ -59,7 +59,7 @@ func TestInstructions(t *testing.T) {
 	for n := range servers {
 		neighbour(t, "out", serverAddr(n), serverMAC(n))
 	}
-	ours, err := xdp.Load(xdp.Config{Flows: 1 << 20}, own)
+	ours, err := xdp.Load(xdp.Config{Flows: 1 << 20, NewFlows: -1}, own)
 	must(t, err)
 	defer ours.Close()
 	kernel, err := ipvs.Open(ipvs.Config{Log: slog.New(slog.DiscardHandler)})
