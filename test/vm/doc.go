@@ -15,9 +15,9 @@
 //  1. A run that did not come to its end (the line with the mark, which the
 //     machine prints last) is ErrLost: neither passed nor failed. Test runs it
 //     once more; a second loss fails.
-//  2. Every run ends within its time, and when its context does. Nothing of it
-//     stays: no process, no file. A qemu dies with the program that started it,
-//     however that dies.
+//  2. Every run ends within its time, soon if nothing more is heard of it, and
+//     when its context does. Nothing of it stays: no process, no file. A qemu
+//     dies with the program that started it, however that dies.
 //  3. The same instructions are counted for the same work (Machine.Counted): one
 //     instruction takes one nanosecond of the machine's time.
 //

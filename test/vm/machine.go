@@ -3,6 +3,7 @@ package vm
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,10 @@ type Machine struct {
 	// Counted makes the machine's clock count instructions, one a nanosecond,
 	// on one CPU: measured times are exact, and independent of the host.
 	Counted bool
-	Timeout time.Duration // of the whole run; 0: four minutes
+	Timeout time.Duration // of the whole run; 0: eight minutes
+	// Patience is how long no program may print anything. On a busy host a
+	// machine is slow, but it goes on. 0: three minutes.
+	Patience time.Duration
 }
 
 // Program is a static program to be run.
@@ -72,16 +76,20 @@ func (m Machine) Run(ctx context.Context, line func(string)) (exit int, err erro
 	if err := host.image(ctx, initrd, m.Programs); err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrMissing, err)
 	}
-	timeout := m.Timeout
-	if timeout == 0 {
-		timeout = 4 * time.Minute
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(m.Timeout, 8*time.Minute))
 	defer cancel()
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	patience := cmp.Or(m.Patience, 3*time.Minute)
+	silence := time.AfterFunc(patience, func() {
+		giveUp(fmt.Errorf("nothing was printed for %v: %w", patience, context.DeadlineExceeded))
+	})
+	defer silence.Stop()
 	console := filepath.Join(dir, "console")
 	cmd := exec.CommandContext(ctx, host.qemu, m.arguments(host.kernel, initrd, console)...)
 	exit = -1
 	err = run(cmd, func(s string) {
+		silence.Reset(patience)
 		code, ok := strings.CutPrefix(s, mark)
 		if n, bad := strconv.Atoi(code); ok && bad == nil {
 			exit = n

@@ -135,6 +135,7 @@ func TestLost(t *testing.T) {
 	}{
 		{"power off", Machine{Programs: []Program{script(t, "off", "echo PASS; poweroff -f; sleep 60")}}, false},
 		{"time is over", Machine{Programs: []Program{script(t, "off", "sleep 600")}, Timeout: time.Second}, true},
+		{"nothing more is heard", Machine{Programs: []Program{script(t, "off", "sleep 600")}, Patience: time.Second}, true},
 	} {
 		_, err := tt.m.Run(stopped, func(string) {})
 		if errors.Is(err, ErrMissing) && os.Getenv("SYSTOLE_CI") != "1" {
