@@ -76,6 +76,11 @@
 	((__u64)(seen) << FLOW_SEEN_SHIFT | (version) | FLOW_STATE_BITS(state) | \
 	 (__u64)(service) << FLOW_SERVICE_SHIFT | (server))
 
+/* val with another state and time. */
+#define FLOW_NEXT(val, state, seen) \
+	(((val) & ~(FLOW_STATE_MASK | ~0ULL << FLOW_SEEN_SHIFT)) | FLOW_STATE_BITS(state) | \
+	 (__u64)(seen) << FLOW_SEEN_SHIFT)
+
 /* Keeps the compiler from turning arithmetic back into branches. */
 #define OPAQUE(x) asm volatile("" : "+r"(x))
 

@@ -153,19 +153,21 @@ static __always_inline int serve(struct generation *g, const struct packet *p,
 		f = flow_find(key, flow_hash(key), svc->id, &val);
 	if (f) {
 		__u32 was = FLOW_STATE(val);
+		__u64 next = FLOW_NEXT(val, next_state(was, p), now);
 
 		s = get_server(g, FLOW_SERVER(val));
 		/*
+		 * Most packets change nothing: their flow was seen in this age
+		 * unit, so it is not past its time either.
+		 *
 		 * A packet that opens nothing keeps even an entry that is past
 		 * its time: better than a reset. One that opens begins anew
 		 * after FIN or RST and after the time; else it is a repetition.
 		 */
 		if (stays(svc, s) &&
-		    (opens(p) ? was != FLOW_FIN && !flow_expired(g, val, now)
-			      : was != FLOW_FIN || !superseded(g, p, v->since, val, now))) {
-			__u64 next = FLOW_VAL(svc->id, FLOW_SERVER(val), next_state(was, p),
-					      FLOW_VERSION(val), now);
-
+		    ((next == val && was != FLOW_FIN) ||
+		     (opens(p) ? was != FLOW_FIN && !flow_expired(g, val, now)
+			       : was != FLOW_FIN || !superseded(g, p, v->since, val, now)))) {
 			observe_flow(was, FLOW_STATE(next));
 			/* Once per age unit or change of state, not per packet. */
 			if (next != val) {
