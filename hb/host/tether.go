@@ -29,6 +29,8 @@ const (
 	// tetherRefusals is how often it is tried again at once after a tether
 	// broke: as often as hb wants to see a refusal before it believes it.
 	tetherRefusals = 2
+	// tetherFailures is how many may be short or fail otherwise, in a row.
+	tetherFailures = 4
 )
 
 // tetherAlive finds out that the machine behind a tether was switched off: then
@@ -61,28 +63,38 @@ func (h *Hosts) tether(ctx context.Context, t *tether) {
 	}
 }
 
-// hold makes a tether and holds it until it breaks. It is false if there was
-// none to hold.
+// hold makes a tether and holds it until it breaks for good. It is false if
+// there was none to hold.
+//
+// The kernel of a daemon that died refuses another at once. One that lives
+// accepts it. One that is dying does, too, if its tethers are closed before its
+// port: that one breaks when the port is closed.
 func (h *Hosts) hold(ctx context.Context, t *tether) bool {
 	c, err := t.dial(ctx)
 	if err != nil {
 		return false
 	}
-	silence(ctx, c)
-	if ctx.Err() != nil {
-		return true
-	}
-	h.tell(t, hb.Disconnected)
-	// The kernel of a daemon that died refuses these at once. One that lives
-	// accepts, and the next Ask makes the tether anew.
-	for range tetherRefusals {
-		c, err := t.dial(ctx)
-		if errors.Is(err, unix.ECONNREFUSED) {
+	for refused, failed := 0, 0; refused < tetherRefusals && failed < tetherFailures; {
+		switch made := time.Now(); {
+		case err == nil:
+			silence(ctx, c)
+			if ctx.Err() != nil {
+				return true
+			}
+			h.tell(t, hb.Disconnected)
+			if time.Since(made) < tetherPatience {
+				failed++
+			}
+		case errors.Is(err, unix.ECONNREFUSED):
 			h.tell(t, hb.PortRefused)
-		} else if err == nil {
-			c.Close()
-			break
+			refused++
+		default:
+			failed++
 		}
+		c, err = t.dial(ctx)
+	}
+	if err == nil {
+		c.Close()
 	}
 	return true
 }
