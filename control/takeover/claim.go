@@ -37,6 +37,8 @@ func (m *Machine) peerSays(msg wire.Message) error {
 				m.report("") // stable again
 			}
 		}
+	} else {
+		m.overtaken(r)
 	}
 	if r.after(m.lastSays) {
 		m.lastSays = r.order
@@ -137,6 +139,15 @@ func (m *Machine) peerBuried(msg wire.Message) {
 	}
 	m.contested |= m.active
 	if !orderOf(msg).after(m.lastReport) {
+		m.regain()
+	}
+}
+
+// overtaken takes an old report of the peer: if it says that it held what we own
+// and it does not any more, it may have announced it after us.
+func (m *Machine) overtaken(r reportMsg) {
+	if r.generation == m.lastReport.generation {
+		m.contested |= r.held & m.active &^ m.otherHeld
 		m.regain()
 	}
 }

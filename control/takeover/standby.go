@@ -163,12 +163,21 @@ func (m *Machine) give() {
 	m.set(timerStandby, m.patience(givingWait))
 	m.given = m.class & m.held
 	if m.given == None {
-		m.report("standby")
+		m.reportGiven()
 		m.handOver()
 		return
 	}
 	m.release(m.given, true, forGive, "handed over to "+m.cfg.Peer)
+	m.reportGiven()
+}
+
+// reportGiven says what we hold no more. An old node that gets "done" before it
+// calls that an error and takes nothing back, so under loss it is told twice.
+func (m *Machine) reportGiven() {
 	m.report("standby")
+	if !m.peerSystole {
+		m.report("")
+	}
 }
 
 func (m *Machine) handOver() {

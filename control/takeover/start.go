@@ -58,6 +58,7 @@ func (m *Machine) peerResource(msg wire.Message) error {
 	}
 	if r.full {
 		if !r.after(m.lastReport) {
+			m.overtaken(r)
 			return nil
 		}
 		m.lastReport = r.order
