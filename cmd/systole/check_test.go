@@ -60,3 +60,15 @@ func TestWitnessCarriesNothing(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
+
+// TestReferenceIsCarried: what `check --reference` prints is a config that the
+// planes of a machine with XDP and IPVS can carry.
+func TestReferenceIsCarried(t *testing.T) {
+	cfg, err := config.Parse("systole.reference.yaml", config.Reference, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := carriers(cfg); err != nil {
+		t.Error(err)
+	}
+}
