@@ -74,16 +74,17 @@ func (h *Hosts) hold(ctx context.Context, t *tether) bool {
 	if err != nil {
 		return false
 	}
-	for refused, failed := 0, 0; refused < tetherRefusals && failed < tetherFailures; {
-		switch made := time.Now(); {
+	for refused, failed := 0, 0; ; {
+		switch {
 		case err == nil:
+			made := time.Now()
 			silence(ctx, c)
 			if ctx.Err() != nil {
 				return true
 			}
 			h.tell(t, hb.Disconnected)
-			if time.Since(made) < tetherPatience {
-				failed++
+			if failed++; time.Since(made) >= tetherPatience {
+				refused, failed = 0, 0 // what broke lived: this is another matter
 			}
 		case errors.Is(err, unix.ECONNREFUSED):
 			h.tell(t, hb.PortRefused)
@@ -91,12 +92,11 @@ func (h *Hosts) hold(ctx context.Context, t *tether) bool {
 		default:
 			failed++
 		}
+		if refused == tetherRefusals || failed == tetherFailures {
+			return true
+		}
 		c, err = t.dial(ctx)
 	}
-	if err == nil {
-		c.Close()
-	}
-	return true
 }
 
 // tell makes a notice for every medium that goes to that port.
