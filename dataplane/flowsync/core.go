@@ -103,9 +103,9 @@ type Core struct {
 	seal  *sealer
 	send  sender
 	recv  receiver
-	peer  uint64          // its session; 0: none yet
-	heard time.Time       // when it was heard last
-	gone  map[uint64]bool // its earlier sessions
+	peer  uint64            // its session; 0: none yet
+	heard time.Time         // when it was heard last
+	gone  map[uint64]uint64 // its earlier sessions, and the number of the last message taken of each
 	stats Stats
 }
 
@@ -123,7 +123,7 @@ func New(cfg Config, now time.Time) (*Core, error) {
 	case cfg.Bandwidth < burst*cfg.MaxSize:
 		return nil, fmt.Errorf("flow synchronisation: a bandwidth of %d bytes a second: choose %d or more", cfg.Bandwidth, burst*cfg.MaxSize)
 	}
-	c := &Core{cfg: cfg, seal: seal, gone: make(map[uint64]bool)}
+	c := &Core{cfg: cfg, seal: seal, gone: make(map[uint64]uint64)}
 	c.send.filled = now
 	return c, nil
 }
@@ -172,7 +172,9 @@ func (c *Core) Receive(now time.Time, data []byte, t Table) error {
 		c.send.greet(tr.session)
 		return nil
 	}
-	if c.gone[tr.session] {
+	// A session does not come back, but for one that was taken for an earlier one
+	// because a message of that came late: only the living one goes on.
+	if last, was := c.gone[tr.session]; was && (tr.number <= last || now.Sub(c.heard) < 2*helloPeriod) {
 		c.stats.Replayed++
 		return nil
 	}
@@ -208,8 +210,9 @@ func (c *Core) believe(tr *trailer, now time.Time) {
 		if len(c.gone) == maxGone {
 			clear(c.gone)
 		}
-		c.gone[c.peer] = true
+		c.gone[c.peer] = c.recv.highest
 	}
+	delete(c.gone, tr.session)
 	c.peer = tr.session
 	c.send.restart()
 	c.recv.restart(tr.number)

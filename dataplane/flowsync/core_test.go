@@ -248,41 +248,50 @@ func TestJoinAndChanges(t *testing.T) {
 // Whatever is lost, delayed and overtaken, the table is there in the end.
 func TestLoss(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		l := newLink(t)
-		loss := rapid.Float64Range(0, 0.4).Draw(rt, "loss")
-		late := rapid.IntRange(0, 6).Draw(rt, "late")
-		rnd := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 1))
-		l.lose = func(int, []byte) bool { return rnd.Float64() < loss }
-		l.delay = func(int) int { return rnd.IntN(late + 1) }
-		n := rapid.IntRange(0, 1000).Draw(rt, "flows")
-		for i := range n {
-			l.tables[0].put(flow(i))
-		}
-		for range rapid.IntRange(0, 5).Draw(rt, "steps") {
-			for range 20 {
-				f := flow(rnd.IntN(1500))
-				f.State = []dataplane.FlowState{dataplane.FlowEstablished, dataplane.FlowFin}[rnd.IntN(2)]
-				l.tables[0].put(f)
-			}
-			switch rnd.IntN(6) {
-			case 0:
-				l.tables[1] = newTable(false)
-				l.restart(1)
-			case 1:
-				l.tables[0].AgainAll()
-				l.restart(0)
-			}
-			l.run(time.Duration(rnd.IntN(400)) * time.Millisecond)
-		}
-		l.lose, l.delay = nil, nil
-		l.run(3 * time.Second)
-		if n := l.tables[0].missing(l.tables[1]); n != 0 {
-			rt.Fatalf("%d flows are missing", n)
-		}
-		if a, b := l.nodes[0].State(l.now), l.nodes[1].State(l.now); !a.InSync || !b.Complete {
-			rt.Fatalf("sender %+v %+v, receiver %+v", a, l.nodes[0].send, b)
-		}
+		lossy(t, rt, rapid.Float64Range(0, 0.4).Draw(rt, "loss"), rapid.IntRange(0, 6).Draw(rt, "late"),
+			rapid.Uint64().Draw(rt, "seed"), rapid.IntRange(0, 1000).Draw(rt, "flows"), rapid.IntRange(0, 5).Draw(rt, "steps"))
 	})
+}
+
+// TestLateSession: both were restarted, and a message of the one's earlier
+// session comes after the first of its present one, which is then taken for the
+// earlier.
+func TestLateSession(t *testing.T) {
+	lossy(t, t, 0.00048828125, 4, 0x1aaa0d4a4219, 1000, 3)
+}
+
+func lossy(t *testing.T, rt interface{ Fatalf(string, ...any) }, loss float64, late int, seed uint64, n, steps int) {
+	l := newLink(t)
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	l.lose = func(int, []byte) bool { return rnd.Float64() < loss }
+	l.delay = func(int) int { return rnd.IntN(late + 1) }
+	for i := range n {
+		l.tables[0].put(flow(i))
+	}
+	for range steps {
+		for range 20 {
+			f := flow(rnd.IntN(1500))
+			f.State = []dataplane.FlowState{dataplane.FlowEstablished, dataplane.FlowFin}[rnd.IntN(2)]
+			l.tables[0].put(f)
+		}
+		switch rnd.IntN(6) {
+		case 0:
+			l.tables[1] = newTable(false)
+			l.restart(1)
+		case 1:
+			l.tables[0].AgainAll()
+			l.restart(0)
+		}
+		l.run(time.Duration(rnd.IntN(400)) * time.Millisecond)
+	}
+	l.lose, l.delay = nil, nil
+	l.run(3 * time.Second)
+	if n := l.tables[0].missing(l.tables[1]); n != 0 {
+		rt.Fatalf("%d flows are missing", n)
+	}
+	if a, b := l.nodes[0].State(l.now), l.nodes[1].State(l.now); !a.InSync || !b.Complete {
+		rt.Fatalf("sender %+v %+v, receiver %+v", a, l.nodes[0].send, b)
+	}
 }
 
 // InSync is not said before the flows are there, whatever is lost.

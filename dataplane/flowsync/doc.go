@@ -60,7 +60,8 @@
 // new within that session (a window of Window numbers). A peer that was
 // restarted has a new session. It is believed once a message of it echoes our
 // session: then it was made after we started, by somebody who has the key. The
-// session before it is never believed again. A message that echoes anything
+// session before it is not believed again, unless it goes on with new numbers
+// while the present one is silent: then a late message had turned them round. A message that echoes anything
 // else changes nothing; it is answered with our session, so that its sender can
 // make one that counts: three messages until a new node has been believed.
 // Within a mode that takes kernels' messages (Config.Kernel) whoever reaches
