@@ -136,19 +136,21 @@ func (l *lab) settled(n *node) bool {
 	return true
 }
 
-// newcomers opens a connection now and then, from a machine that has forgotten
-// who has the virtual address: somebody must answer ARP for it. None may take
-// half a second, in which a segment that was lost would not be sent again.
-func (l *lab) newcomers(done <-chan struct{}) (connects, failed int) {
+// newcomers opens a connection now and then, from a machine of its own that has
+// forgotten who has the virtual address: somebody must answer ARP for it. None may
+// take half a second, in which a segment that was lost would not be sent again.
+// (A machine of its own, because a kernel drops the packet that is just being sent
+// to a neighbour as it is forgotten: NEIGH_DEAD of skb:kfree_skb.)
+func (l *lab) newcomers(from *netlab.Host, done <-chan struct{}) (connects, failed int) {
 	for {
 		select {
 		case <-done:
 			return connects, failed
 		case <-time.After(20 * time.Millisecond):
 		}
-		l.forget()
+		l.forget(from)
 		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
-		c, err := l.client.DialContext(ctx, "tcp4", netip.AddrPortFrom(vip, 80).String())
+		c, err := from.DialContext(ctx, "tcp4", netip.AddrPortFrom(vip, 80).String())
 		cancel()
 		if connects++; err != nil {
 			failed++
@@ -158,9 +160,9 @@ func (l *lab) newcomers(done <-chan struct{}) (connects, failed int) {
 	}
 }
 
-// forget removes the virtual address from the client's neighbour table.
-func (l *lab) forget() {
-	nl := l.client.Netlink()
+// forget removes the virtual address from a client's neighbour table.
+func (l *lab) forget(client *netlab.Host) {
+	nl := client.Netlink()
 	link, err := nl.LinkByName(netlab.NIC)
 	if err != nil {
 		l.Error(err)
@@ -181,8 +183,10 @@ func TestLoneDirectorRestarts(t *testing.T) {
 	open := l.connect(200)
 	stream := l.pour()
 	done, news := make(chan struct{}), make(chan [2]int, 1)
+	newcomer := l.host("newcomer", 2)
+	l.must(newcomer.DisableTxChecksum())
 	go func() {
-		c, f := l.newcomers(done)
+		c, f := l.newcomers(newcomer, done)
 		news <- [2]int{c, f}
 	}()
 	how := []syscall.Signal{syscall.SIGKILL, syscall.SIGUSR1, syscall.SIGKILL, syscall.SIGKILL}
