@@ -99,7 +99,7 @@ func some() *report {
 			{"established, 10k flows", "forwarded", series{50, 48, 61.5}, series{2, 3, 2}, series{25, 25, 26}, 65},
 			{"VLAN, 10k flows", "passed", series{1.5, 1, 2}, series{2, 3, 2}, series{25, 25, 26}, 0},
 		},
-		Wire:    []wireResult{{"established", 2, series{3.1e6, 3.2e6, 2.9e6}, 3_000_000, 0}},
+		Wire:    []wireResult{{"established", 2, series{3.1e6, 3.2e6, 2.9e6}, 3_000_000, 0, 437}},
 		Applies: []applyResult{{10_000, 100, series{700, 900}, series{710, 915}}},
 	}
 }
@@ -146,7 +146,10 @@ func TestBench(t *testing.T) {
 	}
 	var got struct {
 		Packets []struct{ Name string }
-		Wire    []struct{ Sent, Lost uint64 }
+		Wire    []struct {
+			Sent uint64
+			Lost int
+		}
 		Applies []struct{ Servers int }
 	}
 	if err := json.Unmarshal(text, &got); err != nil {

@@ -59,11 +59,12 @@ type packetResult struct {
 
 // wireResult is a rate over veth devices.
 type wireResult struct {
-	Name string `json:"name"`
-	CPUs int    `json:"cpus"`
-	Rate series `json:"packets_per_second"`
-	Sent uint64 `json:"sent"`
-	Lost uint64 `json:"lost"`
+	Name    string `json:"name"`
+	CPUs    int    `json:"cpus"`
+	Rate    series `json:"packets_per_second"`
+	Sent    uint64 `json:"sent"`
+	Lost    int    `json:"lost"`    // by the director
+	Overrun uint64 `json:"overrun"` // by a ring of the veth devices
 }
 
 // applyResult is the cost of a configuration, in microseconds.
@@ -124,13 +125,13 @@ func (r *report) text(out io.Writer) error {
 		return err
 	}
 	if err := table("Over a pair of veth devices, million packets a second, through generator, director and counter",
-		"program\tCPUs\tmedian\tworst\tbest\tsent\tlost\t", len(r.Wire), func(i int) string {
+		"program\tCPUs\tmedian\tworst\tbest\tsent\tlost\toverrun\t", len(r.Wire), func(i int) string {
 			w := r.Wire[i]
 			millions := make(series, len(w.Rate))
 			for i, v := range w.Rate {
 				millions[i] = v / 1e6
 			}
-			return fmt.Sprintf("%s\t%d\t%s\t%d\t%d\t", w.Name, w.CPUs, three(millions, "%.2f"), w.Sent, w.Lost)
+			return fmt.Sprintf("%s\t%d\t%s\t%d\t%d\t%d\t", w.Name, w.CPUs, three(millions, "%.2f"), w.Sent, w.Lost, w.Overrun)
 		}); err != nil {
 		return err
 	}

@@ -97,10 +97,11 @@ func measureWire(ctx context.Context, name string, cpus []int, samples int) (res
 	if err := errors.Join(send(opening, wireClients), send(going, onWire/10)); err != nil {
 		return res, err
 	}
-	before, err := count(w, going)
+	before, err := w.Balance()
 	if err != nil {
 		return res, err
 	}
+	start := before
 	for range samples {
 		if err := ctx.Err(); err != nil {
 			return res, err
@@ -110,36 +111,17 @@ func measureWire(ctx context.Context, name string, cpus []int, samples int) (res
 			return res, err
 		}
 		took := time.Since(begin)
-		now, err := count(w, going)
+		now, err := w.Balance()
 		if err != nil {
 			return res, err
 		}
-		sent, received := now.sent-before.sent, now.received-before.received
+		res.Rate = append(res.Rate, float64(now.Received-before.Received)/took.Seconds())
 		before = now
-		res.Sent += sent
-		res.Lost += sent - received
-		res.Rate = append(res.Rate, float64(received)/took.Seconds())
 	}
+	res.Sent = before.Sent - start.Sent
+	res.Lost = before.Lost() - start.Lost()
+	res.Overrun = before.Overrun - start.Overrun
 	return res, nil
-}
-
-// traffic is what streams have sent together and what has come back.
-type traffic struct{ sent, received uint64 }
-
-func count(w *flood.Wire, streams []*flood.Stream) (all traffic, err error) {
-	tally, err := w.Tally()
-	if err != nil {
-		return all, err
-	}
-	for _, s := range streams {
-		n, err := s.Sent()
-		if err != nil {
-			return all, err
-		}
-		all.sent += n
-		all.received += tally.Received[s.ID()]
-	}
-	return all, nil
 }
 
 // wireProgram is a program for the director's end.

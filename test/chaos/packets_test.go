@@ -106,10 +106,10 @@ func TestProgramReplacements(t *testing.T) {
 	}
 	sent, err := w.on.Sent()
 	w.must(err)
-	lost, moved := w.lost(w.open, w.on), w.tally().Moved
-	t.Logf("%d kills and replacements of the program in %v: of %d packets of %d connections %d lost, %d moved",
-		n, time.Since(began).Round(time.Millisecond), sent, established, lost, moved)
-	if lost != 0 || moved != 0 || sent < 10*established {
+	b, moved := w.balance(), w.tally().Moved
+	t.Logf("%d kills and replacements of the program in %v under %d connections: %v, %d moved",
+		n, time.Since(began).Round(time.Millisecond), established, b, moved)
+	if b.Lost() != 0 || moved != 0 || sent < 10*established {
 		t.Error("no packet may be lost or go to another server")
 	}
 }
@@ -187,11 +187,11 @@ func TestAppliesUnderTraffic(t *testing.T) {
 	w.must(err)
 	opened, err := anew.Sent()
 	w.must(err)
-	tally, lost := w.tally(), w.lost(w.open, w.on, anew)
+	b, tally := w.balance(), w.tally()
 	rate := float64(len(took)) / length.Seconds()
-	t.Logf("%d configurations in %v, %.0f a second, Apply took %v in the median and %v at worst; %d packets and %d new connections: %d lost, %d by a configuration not in force, %d moved",
-		len(took), length.Round(time.Millisecond), rate, took[len(took)/2], took[len(took)-1], packets, opened, lost, tally.Outside, tally.Moved)
-	if lost != 0 || tally.Outside != 0 || tally.Moved != 0 || tally.Elsewhere != 0 || packets < established {
+	t.Logf("%d configurations in %v, %.0f a second, Apply took %v in the median and %v at worst; %d packets and %d new connections: %v, %d by a configuration not in force, %d moved",
+		len(took), length.Round(time.Millisecond), rate, took[len(took)/2], took[len(took)-1], packets, opened, b, tally.Outside, tally.Moved)
+	if b.Lost() != 0 || tally.Outside != 0 || tally.Moved != 0 || tally.Elsewhere != 0 || packets < established {
 		t.Errorf("want none; %d went elsewhere", tally.Elsewhere)
 	}
 	if rate < 200 { // by the kernel's own grace period it is at most some 50
@@ -221,11 +221,11 @@ func TestFloodBesideEstablished(t *testing.T) {
 	w.must(err)
 	st, err := p.Stats()
 	w.must(err)
-	lost, moved := w.lost(w.open, w.on), w.tally().Moved
-	t.Logf("%d SYNs in %v (%.2f million a second) beside %d connections: %d of %d of their packets lost, %d moved; evicted %d on probation, %d others; %d SYNs lost",
-		sent, length.Round(time.Millisecond), float64(sent)/length.Seconds()/1e6, established, lost, rounds*established, moved,
-		st.Reasons["syn_evicted"], st.Reasons["flow_evicted"], w.lost(syns))
-	if lost != 0 || moved != 0 || sent < 100_000 {
+	b, moved := w.balance(), w.tally().Moved
+	t.Logf("%d SYNs in %v (%.2f million a second) beside %d packets of %d connections: %v, %d moved; evicted %d on probation, %d others",
+		sent, length.Round(time.Millisecond), float64(sent)/length.Seconds()/1e6, rounds*established, established, b, moved,
+		st.Reasons["syn_evicted"], st.Reasons["flow_evicted"])
+	if b.Lost() != 0 || moved != 0 || sent < 100_000 {
 		t.Error("established connections were lost")
 	}
 }
@@ -236,11 +236,9 @@ func TestStrictRoundRobinOfAFlood(t *testing.T) {
 	w := newWire(t)
 	w.loaded(snapshot(16), xdp.DefaultFlows)
 	each := size(400_000, 4_000_000) / len(w.cpus)
-	var all []*flood.Stream
 	var wg sync.WaitGroup
 	for i, cpu := range w.cpus {
 		s := w.stream(web, flood.Client(netip.MustParseAddr("11.0.0.0"), i*each), "S", each, true)
-		all = append(all, s)
 		wg.Go(func() {
 			if err := w.OnCPU(cpu, s.Round); err != nil {
 				t.Error(err)
@@ -248,11 +246,11 @@ func TestStrictRoundRobinOfAFlood(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	tally := w.tally()
+	b, tally := w.balance(), w.tally()
 	opened := tally.Opened[:16]
 	least, most := slices.Min(opened), slices.Max(opened)
-	t.Logf("%d new connections from %d CPUs over 16 servers: from %d to %d each; %d lost", each*len(w.cpus), len(w.cpus), least, most, w.lost(all...))
-	if most-least > 1 || w.lost(all...) != 0 {
+	t.Logf("%d new connections from %d CPUs over 16 servers: from %d to %d each; %v", each*len(w.cpus), len(w.cpus), least, most, b)
+	if b.Lost() != 0 || most-least > 1+b.Overrun { // each that the wire lost may be one less at a server
 		t.Errorf("not in turn: %v", opened)
 	}
 }

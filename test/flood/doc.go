@@ -20,8 +20,9 @@
 //
 // # Promises
 //
-//  1. Nothing is lost on the wire: what was sent and does not come back was not
-//     forwarded. Frames are sent in batches that fit into the ring of a veth.
+//  1. What was sent, less what came back and what the wire itself lost (Balance),
+//     was not forwarded. Frames are sent in batches that fit into the ring of a
+//     veth, so the wire loses only on a machine whose softirqs are starved.
 //  2. Nothing stays when the process ends, however it ends.
 //
 // It needs root and Linux 5.18.
