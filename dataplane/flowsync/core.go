@@ -74,7 +74,7 @@ type Stats struct {
 	Sent     Counters `json:"sent"`
 	Received Counters `json:"received"` // that counted; Flows are those that were stored
 	Refused  uint64   `json:"refused"`  // flows of services or servers that are not known here, or without room
-	Missed   uint64   `json:"missed"`   // the peer's messages that were lost on the way
+	Missed   uint64   `json:"missed"`   // the peer's messages that were lost on the way, or overtaken
 	Resent   uint64   `json:"resent"`   // flows, because the peer had missed them
 	Passes   uint64   `json:"passes"`   // whole tables sent
 	// Messages that did not count.
@@ -163,7 +163,11 @@ func (c *Core) Receive(now time.Time, data []byte, t Table) error {
 		c.stats.Unsigned++
 		return err
 	default:
-		return c.store(now, data, t)
+		flows, err := c.decode(data)
+		if err != nil {
+			return err
+		}
+		return c.insert(now, flows, t)
 	}
 	if tr.session == c.cfg.Session {
 		return nil // our own, come back
@@ -181,6 +185,7 @@ func (c *Core) Receive(now time.Time, data []byte, t Table) error {
 	if tr.session != c.peer {
 		c.believe(tr, now)
 	}
+	newest := tr.number > c.recv.highest
 	lost, fresh := c.recv.take(tr.number, tr.floor)
 	if !fresh {
 		c.stats.Replayed++
@@ -190,13 +195,22 @@ func (c *Core) Receive(now time.Time, data []byte, t Table) error {
 		c.recv.ask(now)
 	}
 	c.heard = now
-	if err := c.store(now, data, t); err != nil {
+	c.stats.Missed += c.recv.gap
+	flows, err := c.decode(data)
+	if err != nil {
 		return err
 	}
-	c.stats.Missed += c.recv.gap
-	c.recv.note(tr, len(c.recv.msg.Entries) > 0)
+	if c.recv.overtaken(tr.number, flows) {
+		c.recv.unset(tr.number)
+	} else if err := c.insert(now, flows, t); err != nil {
+		return err
+	}
+	c.recv.expect(tr.number, len(c.recv.msg.Entries) > 0, tr.floor)
 	c.stats.Resent += c.send.confirm(tr, t)
-	c.send.wish(tr.wants, t)
+	if newest { // an older one says what was wished for, and given, before
+		c.recv.given = tr.gives
+		c.send.wish(tr.wants, t)
+	}
 	return nil
 }
 
@@ -219,26 +233,31 @@ func (c *Core) believe(tr *trailer, now time.Time) {
 	c.recv.ask(now)
 }
 
-// store decodes a message and puts its flows into the table.
-func (c *Core) store(now time.Time, data []byte, t Table) error {
+// decode is the flows of a message, until the next call.
+func (c *Core) decode(data []byte) ([]dataplane.Flow, error) {
 	m := &c.recv.msg
 	if err := wire.Decode(data, m); err != nil {
 		c.stats.Bad++
-		return err
+		return nil, err
 	}
+	flows := c.recv.flows[:0]
 	if c.cfg.SyncID != 0 && m.SyncID != c.cfg.SyncID {
 		m.Entries = m.Entries[:0]
-		return nil
+		return flows, nil
 	}
 	c.stats.Received.Messages++
 	c.stats.Received.Bytes += uint64(len(data))
-	flows := c.recv.flows[:0]
 	for i := range m.Entries {
 		if f, ok := fromEntry(&m.Entries[i]); ok {
 			flows = append(flows, f)
 		}
 	}
 	c.recv.flows = flows
+	return flows, nil
+}
+
+// insert puts flows into the table.
+func (c *Core) insert(now time.Time, flows []dataplane.Flow, t Table) error {
 	if len(flows) == 0 {
 		return nil
 	}

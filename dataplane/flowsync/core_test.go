@@ -249,7 +249,7 @@ func TestJoinAndChanges(t *testing.T) {
 func TestLoss(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		lossy(t, rt, rapid.Float64Range(0, 0.4).Draw(rt, "loss"), rapid.IntRange(0, 6).Draw(rt, "late"),
-			rapid.Uint64().Draw(rt, "seed"), rapid.IntRange(0, 1000).Draw(rt, "flows"), rapid.IntRange(0, 5).Draw(rt, "steps"))
+			rapid.Uint64().Draw(rt, "seed"), rapid.IntRange(0, 1000).Draw(rt, "flows"), rapid.IntRange(0, 5).Draw(rt, "steps"), rapid.SampledFrom([]int{1500, 30, 3}).Draw(rt, "changing"))
 	})
 }
 
@@ -257,10 +257,16 @@ func TestLoss(t *testing.T) {
 // session comes after the first of its present one, which is then taken for the
 // earlier.
 func TestLateSession(t *testing.T) {
-	lossy(t, t, 0.00048828125, 4, 0x1aaa0d4a4219, 1000, 3)
+	lossy(t, t, 0.00048828125, 4, 0x1aaa0d4a4219, 1000, 3, 1500)
 }
 
-func lossy(t *testing.T, rt interface{ Fatalf(string, ...any) }, loss float64, late int, seed uint64, n, steps int) {
+// TestOvertaken: of two messages that carry the same flow the earlier one comes
+// last.
+func TestOvertaken(t *testing.T) {
+	lossy(t, t, 0.0234375, 3, 0x1c66790faf99, 698, 5, 1500)
+}
+
+func lossy(t *testing.T, rt interface{ Fatalf(string, ...any) }, loss float64, late int, seed uint64, n, steps, changing int) {
 	l := newLink(t)
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	l.lose = func(int, []byte) bool { return rnd.Float64() < loss }
@@ -270,7 +276,7 @@ func lossy(t *testing.T, rt interface{ Fatalf(string, ...any) }, loss float64, l
 	}
 	for range steps {
 		for range 20 {
-			f := flow(rnd.IntN(1500))
+			f := flow(rnd.IntN(changing))
 			f.State = []dataplane.FlowState{dataplane.FlowEstablished, dataplane.FlowFin}[rnd.IntN(2)]
 			l.tables[0].put(f)
 		}
@@ -299,8 +305,10 @@ func TestInSyncIsTrue(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		l := newLink(t)
 		loss := rapid.Float64Range(0, 0.6).Draw(rt, "loss")
+		late := rapid.IntRange(0, 6).Draw(rt, "late")
 		rnd := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 1))
 		l.lose = func(int, []byte) bool { return rnd.Float64() < loss }
+		l.delay = func(int) int { return rnd.IntN(late + 1) }
 		for i := range rapid.IntRange(1, 500).Draw(rt, "flows") {
 			l.tables[0].put(flow(i))
 		}

@@ -23,8 +23,9 @@
 //     lost track, or has refused flows because it did not know their servers
 //     yet. The sender is InSync when the peer has confirmed all of it; who could
 //     not store all does not confirm for ten seconds, then has to do without.
-//  5. What is lost on the way is found out and sent again as it is by then;
-//     what arrives is taken if it is newer than what is here.
+//  5. What is lost on the way is found out and sent again as it is by then. A
+//     message that was overtaken by a later one of the same flow changes
+//     nothing: a flow's last state is what stays.
 //  6. From a Systole peer nothing counts that is not signed with a key of ours
 //     and made in answer to this start of ours, and nothing counts twice.
 //
@@ -76,4 +77,18 @@
 // has missed more than the sender remembers asks for the whole table; and a
 // sender does not run further ahead of what was confirmed than a quarter of
 // Window, however large the bandwidth is.
+//
+// # What is overtaken
+//
+// The numbers of a session are the order in which the sender read its table. A
+// receiver that has missed messages therefore remembers of the later ones which
+// set which flow, in a table of fixed size (order). When a missed one comes
+// after all, it is taken if none of its flows was set since. Otherwise it counts
+// as missed, and the sender offers its flows again, as they are then: the table
+// need not be exact, only never say "not since" wrongly. An overtaken message's
+// word of what is wished for, or given, is old as well and does not count.
+//
+// A kernel's messages have no numbers, and tell no age. The last to arrive is
+// taken; a kernel repeats a connection with each state and each so many packets
+// of it (sync_threshold, sync_refresh_period), and so corrects itself.
 package flowsync

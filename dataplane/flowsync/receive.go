@@ -17,6 +17,8 @@ type receiver struct {
 	floor   uint64              // all up to it are settled: taken, or known by the peer to be missed
 	have    [Window / 64]uint64 // which of the last Window numbers were taken
 
+	order order // which message set a flow, while earlier ones are missed
+
 	flowsAt  uint64 // the newest message with flows
 	owed     bool   // the peer waits to hear what has arrived
 	reported uint64 // as far as the last missing() tells
@@ -40,6 +42,7 @@ type receiver struct {
 func (r *receiver) restart(first uint64) {
 	r.highest, r.floor = first-1, first-1
 	clear(r.have[:])
+	r.order.clear()
 	r.flowsAt, r.owed, r.given, r.refused = 0, false, 0, false
 }
 
@@ -113,15 +116,14 @@ func (r *receiver) take(n, floor uint64) (lost, fresh bool) {
 	return lost, true
 }
 
-// note takes the rest of what the trailer says. An answer is owed if there is
-// something that the sender does not know yet; a message without flows that
-// arrived is nothing it waits for.
-func (r *receiver) note(t *trailer, flows bool) {
-	r.given = t.gives
+// expect notes what the peer waits to hear: an answer is owed if there is
+// something that it does not know yet. A message without flows that arrived is
+// nothing it waits for.
+func (r *receiver) expect(n uint64, flows bool, floor uint64) {
 	if flows {
-		r.flowsAt = max(r.flowsAt, t.number)
+		r.flowsAt = max(r.flowsAt, n)
 	}
-	if at := r.contiguous(); r.flowsAt > t.floor || at < r.highest && at >= t.floor {
+	if at := r.contiguous(); r.flowsAt > floor || at < r.highest && at >= floor {
 		r.owed = true
 	}
 }
