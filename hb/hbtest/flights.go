@@ -5,7 +5,7 @@ import (
 )
 
 // flight is a packet under way, or if do is not nil, something to be done at
-// its time.
+// its time: with to, what the network brings that node beside packets.
 type flight struct {
 	at     time.Duration // since the start of the network
 	order  uint64        // of two at one time the earlier sent goes first
@@ -92,6 +92,22 @@ func (n *Network) unpack(p *packet) {
 // After does something when d has passed. do may call everything but Run and
 // RunUntil.
 func (n *Network) After(d time.Duration, do func()) {
+	n.bring(nil, d, do)
+}
+
+// bring does what a node is told by way of the network, when d has passed.
+func (n *Network) bring(to *node, d time.Duration, do func()) {
 	n.order++
-	n.flights.push(flight{at: n.Since() + max(0, d), order: n.order, do: do})
+	n.flights.push(flight{at: n.Since() + max(0, d), order: n.order, to: to, do: do})
+}
+
+// Landed is when the last arrives of what is under way now, since the start of
+// the network: packets, echoes and refusals. It is in the past if nothing is.
+func (n *Network) Landed() (at time.Duration) {
+	for _, f := range n.flights {
+		if f.to != nil {
+			at = max(at, f.at)
+		}
+	}
+	return at
 }

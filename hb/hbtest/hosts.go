@@ -69,7 +69,7 @@ func (n *Network) ask(from, to *node) {
 			n.lostBetween(from.cfg.Node, to.cfg.Node, medium) || n.lostBetween(to.cfg.Node, from.cfg.Node, medium) {
 			continue
 		}
-		n.After(n.delay()+n.delay(), func() {
+		n.bring(from, n.delay()+n.delay(), func() {
 			n.tell(from, hb.Notice{Node: to.cfg.Node, Medium: medium, Kind: hb.HostAnswered})
 		})
 	}
@@ -81,7 +81,7 @@ func (n *Network) refuse(f flight) {
 	if !n.Hosts || from == nil || !to.answers() || !ip(f.medium) || n.lostBetween(to.cfg.Node, from.cfg.Node, f.medium) {
 		return
 	}
-	n.After(n.delay(), func() {
+	n.bring(from, n.delay(), func() {
 		n.tell(from, hb.Notice{Node: to.cfg.Node, Medium: f.medium, Kind: hb.PortRefused})
 	})
 }

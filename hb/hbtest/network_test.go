@@ -44,6 +44,36 @@ func TestAfter(t *testing.T) {
 	}
 }
 
+// TestLanded: packets, echoes and refusals are under way until they arrive, what
+// somebody means to do is not.
+func TestLanded(t *testing.T) {
+	const slow = 5 * time.Millisecond
+	n := pair(t)
+	n.Hosts = true
+	n.Run(3*time.Second + 50*time.Millisecond)
+	n.After(time.Hour, func() {})
+	if at := n.Landed(); at > n.Since() {
+		t.Errorf("between two beats something is under way until %v, now is %v", at, n.Since())
+	}
+	a, b := n.find("a"), n.find("b")
+	n.MinDelay, n.MaxDelay = slow, slow
+	for _, test := range []struct {
+		name string
+		do   func()
+		trip time.Duration
+	}{
+		{"packet", func() { n.fly(b, "eth0", n.pack(nil)) }, slow},
+		{"refusal", func() { n.refuse(flight{to: b, medium: "eth0", p: &packet{from: a}}) }, slow},
+		{"echo", func() { n.ask(a, b) }, 2 * slow},
+	} {
+		test.do()
+		if got, want := n.Landed(), n.Since()+test.trip; got != want {
+			t.Errorf("%s: landed at %v, want %v", test.name, got, want)
+		}
+		n.Run(3 * slow)
+	}
+}
+
 // TestBeforeBeat: a beat that is not allowed does not go out, and the node is
 // held for dead though it runs.
 func TestBeforeBeat(t *testing.T) {

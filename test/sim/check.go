@@ -336,7 +336,10 @@ func (c *cluster) rest() {
 		c.run(c.plan.Keepalive)
 	}
 	begin = c.now()
-	c.run(2*c.plan.Keepalive + c.most()) // what was lost shows with the next beats
+	// What was lost shows with the next beats. What is slow has to land, and who
+	// is asked or refused by it to be answered: a probe that comes late demands a
+	// beat, a refusal a look.
+	c.run(max(2*c.plan.Keepalive+c.most(), c.net.Landed()-begin+2*c.most()))
 	for c.failed == "" && why != "" {
 		if why = c.unsettled(); why == "" && c.mayFailBack() {
 			c.run(failbackPause)
@@ -406,6 +409,9 @@ func (c *cluster) unsettled() string {
 		for _, p := range v.Peers {
 			if p.Status != hb.Active || p.Missing > 0 {
 				return fmt.Sprintf("%s holds %s for %s, and misses %d messages of it", n.name, p.Name, p.Status, p.Missing)
+			}
+			if p.Suspected {
+				return fmt.Sprintf("%s asks %s whether it lives", n.name, p.Name)
 			}
 			if d := c.byName[p.Name].d; d != nil && p.Ends != c.plan.Ends {
 				return fmt.Sprintf("%s believes of %s that its data plane ends with it: %v", n.name, p.Name, p.Ends)
