@@ -12,8 +12,14 @@
 // (Documentation/networking/ip-sysctl.rst), so "all" covers each NIC; "lo" is
 // set as well because that is how every guide has it and how it is checked.
 //
-// All functions work in the network namespace of the calling thread. IPv4 only.
-// Nothing survives a reboot: Persist prints what does.
+// An IPv6 address needs no more than to be there, as VIP/128 on lo: the kernel
+// answers a neighbour solicitation only for addresses of the interface that was
+// asked (net/ipv6/ndisc.c), and never solicits in the name of one on lo. It is
+// added without duplicate address detection, and deprecated, so that nothing of
+// the server's own leaves with it as its source (RFC 4862 5.5.4).
+//
+// All functions work in the network namespace of the calling thread. Nothing
+// survives a reboot: Persist prints what does.
 package realserver
 
 import (
@@ -63,7 +69,10 @@ type setting struct {
 
 // settings are in the order in which they must be made: silence first, then
 // the address, so that the LAN never hears of it.
-func settings(iface string) []setting {
+func settings(vip netip.Addr, iface string) []setting {
+	if vip.Is6() {
+		return []setting{{"net.ipv6.conf." + iface + ".disable_ipv6", "0"}}
+	}
 	return []setting{
 		{"net.ipv4.conf.all.arp_ignore", "1"},
 		{"net.ipv4.conf.all.arp_announce", "2"},
@@ -84,7 +93,7 @@ func Check(vip netip.Addr) ([]Item, error) {
 		return nil, err
 	}
 	items = append(items, addressItem(vip, on))
-	for _, s := range settings(Loopback) {
+	for _, s := range settings(vip, Loopback) {
 		got, err := readSysctl(s.key)
 		if err != nil {
 			return nil, err
@@ -114,8 +123,13 @@ type place struct {
 }
 
 func addressItem(vip netip.Addr, on []place) Item {
-	it := Item{What: fmt.Sprintf("%s/32 on lo", vip)}
-	add := fmt.Sprintf("ip addr add %s/32 dev lo", vip)
+	it := Item{What: fmt.Sprintf("%s on lo", host(vip))}
+	add := fmt.Sprintf("ip addr add %s dev lo", host(vip))
+	asked := "ARP"
+	if vip.Is6() {
+		add += " nodad preferred_lft 0"
+		asked = "neighbour solicitations"
+	}
 	if len(on) == 0 {
 		it.Seen, it.Fix = "no interface has the address", add
 		return it
@@ -123,10 +137,10 @@ func addressItem(vip netip.Addr, on []place) Item {
 	for _, p := range on {
 		switch {
 		case !p.loop:
-			it.Seen = fmt.Sprintf("%s has it as /%d, so this server answers ARP for it in the director's place", p.iface, p.bits)
+			it.Seen = fmt.Sprintf("%s has it as /%d, so this server answers %s for it in the director's place", p.iface, p.bits, asked)
 			it.Fix = fmt.Sprintf("ip addr del %s/%d dev %s && %s", vip, p.bits, p.iface, add)
 			return it
-		case p.bits != 32:
+		case p.bits != vip.BitLen():
 			it.Seen = fmt.Sprintf("%s has it as /%d, which makes the whole prefix local: the clients in it get no answer", p.iface, p.bits)
 			it.Fix = fmt.Sprintf("ip addr del %s/%d dev %s && %s", vip, p.bits, p.iface, add)
 			return it
@@ -177,7 +191,7 @@ func Setup(vip netip.Addr, iface string) (_ *Applied, err error) {
 			err = errors.Join(err, a.Undo())
 		}
 	}()
-	for _, s := range settings(iface) {
+	for _, s := range settings(vip, iface) {
 		old, err := readSysctl(s.key)
 		if err != nil {
 			return nil, err
@@ -193,10 +207,10 @@ func Setup(vip netip.Addr, iface string) (_ *Applied, err error) {
 	}
 	if !there {
 		if err := netlink.AddrAdd(link, hostAddr(vip)); err != nil {
-			return nil, fmt.Errorf("add %s/32 to %s: %w", vip, iface, err)
+			return nil, fmt.Errorf("add %s to %s: %w", host(vip), iface, err)
 		}
 		a.added = true
-		a.Changes = append(a.Changes, fmt.Sprintf("%s/32 added to %s", vip, iface))
+		a.Changes = append(a.Changes, fmt.Sprintf("%s added to %s", host(vip), iface))
 	}
 	return a, nil
 }
@@ -211,7 +225,7 @@ func (a *Applied) Undo() error {
 			err = netlink.AddrDel(link, hostAddr(a.vip))
 		}
 		if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
-			errs = append(errs, fmt.Errorf("remove %s/32 from %s: %w", a.vip, a.iface, err))
+			errs = append(errs, fmt.Errorf("remove %s from %s: %w", host(a.vip), a.iface, err))
 		}
 		a.added = false
 	}
@@ -227,11 +241,15 @@ func (a *Applied) Undo() error {
 func Persist(vip netip.Addr) string {
 	var b strings.Builder
 	b.WriteString("# /etc/sysctl.d/60-systole-real-server.conf\n")
-	for _, s := range settings(Loopback) {
+	for _, s := range settings(vip, Loopback) {
 		fmt.Fprintf(&b, "%s = %s\n", s.key, s.want)
 	}
-	fmt.Fprintf(&b, "# /etc/network/interfaces.d/systole-vip\nauto lo:%s\niface lo:%s inet static\n    address %s/32\n",
-		label(vip), label(vip), vip)
+	b.WriteString("# /etc/network/interfaces.d/systole-vip\n")
+	if vip.Is6() {
+		fmt.Fprintf(&b, "iface lo inet6 static\n    address %s\n    dad-attempts 0\n    preferred-lifetime 0\n", host(vip))
+		return b.String()
+	}
+	fmt.Fprintf(&b, "auto lo:%s\niface lo:%s inet static\n    address %s\n", label(vip), label(vip), host(vip))
 	return b.String()
 }
 
@@ -245,9 +263,11 @@ func label(vip netip.Addr) string {
 func valid(vip netip.Addr) error {
 	switch {
 	case !vip.IsValid():
-		return fmt.Errorf("%w: write one as 192.168.145.101", ErrAddress)
-	case !vip.Is4():
-		return fmt.Errorf("%w: %s: IPv4 only so far", ErrAddress, vip)
+		return fmt.Errorf("%w: write one as 192.168.145.101 or 2001:db8::101", ErrAddress)
+	case vip.Is4In6():
+		return fmt.Errorf("%w: %s: write it as %s", ErrAddress, vip, vip.Unmap())
+	case vip.Zone() != "", vip.Is6() && vip.IsLinkLocalUnicast():
+		return fmt.Errorf("%w: %s: a link-local address is of one link, and no client beyond it reaches it", ErrAddress, vip)
 	case vip.IsLoopback(), vip.IsMulticast(), vip.IsUnspecified(), vip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return fmt.Errorf("%w: %s cannot be shared by servers on a LAN", ErrAddress, vip)
 	}
@@ -260,9 +280,13 @@ func where(vip netip.Addr) ([]place, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
+	family := netlink.FAMILY_V4
+	if vip.Is6() {
+		family = netlink.FAMILY_V6
+	}
 	var out []place
 	for _, l := range links {
-		addrs, err := netlink.AddrList(l, netlink.FAMILY_V4)
+		addrs, err := netlink.AddrList(l, family)
 		if err != nil {
 			return nil, fmt.Errorf("addresses of %s: %w", l.Attrs().Name, err)
 		}
@@ -276,13 +300,22 @@ func where(vip netip.Addr) ([]place, error) {
 	return out, nil
 }
 
-// quiet tells whether nobody can ask by ARP through the interface.
+// quiet tells whether nobody can ask for addresses through the interface.
 func quiet(l netlink.Link) bool {
 	return l.Attrs().Flags&net.FlagLoopback != 0 || l.Type() == "dummy"
 }
 
+// host is the address with the prefix length of a single host.
+func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
 func hostAddr(a netip.Addr) *netlink.Addr {
-	return &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(32, 32)}}
+	n := &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}}
+	if a.Is6() {
+		n.Flags = unix.IFA_F_NODAD
+		forever := ^uint32(0) // in seconds, the kernel's INFINITY_LIFE_TIME
+		n.PreferedLft, n.ValidLft = 0, int(forever)
+	}
+	return n
 }
 
 func sysctlPath(key string) string {

@@ -8,8 +8,10 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"systole/control/realserver"
 	"systole/test/netlab"
@@ -19,6 +21,13 @@ var vip = netip.MustParseAddr("192.168.145.101")
 
 // onHost gives a machine of its own to break.
 func onHost(t *testing.T) *netlab.Host {
+	t.Helper()
+	_, h := onLAN(t)
+	return h
+}
+
+// onLAN puts it on a LAN for more.
+func onLAN(t *testing.T) (*netlab.Lab, *netlab.Host) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		if os.Getenv("SYSTOLE_CI") == "1" {
@@ -39,7 +48,7 @@ func onHost(t *testing.T) *netlab.Host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return h
+	return lab, h
 }
 
 // wrong returns the items that are not OK.
@@ -196,7 +205,7 @@ func TestSetupRefuses(t *testing.T) {
 }
 
 func TestBadAddresses(t *testing.T) {
-	for _, a := range []string{"127.0.0.1", "224.0.0.1", "0.0.0.0", "255.255.255.255", "2001:db8::1"} {
+	for _, a := range []string{"127.0.0.1", "224.0.0.1", "0.0.0.0", "255.255.255.255", "fe80::1", "::1", "ff02::1", "::", "::ffff:192.168.145.101", "2001:db8::1%eth0"} {
 		if _, err := realserver.Check(netip.MustParseAddr(a)); !errors.Is(err, realserver.ErrAddress) {
 			t.Errorf("Check(%s): %v, want ErrAddress", a, err)
 		}
@@ -206,6 +215,93 @@ func TestBadAddresses(t *testing.T) {
 	}
 	if _, err := realserver.Check(netip.Addr{}); !errors.Is(err, realserver.ErrAddress) {
 		t.Errorf("Check of nothing: %v", err)
+	}
+}
+
+// A real server has an IPv6 address and keeps still about it: who asks the LAN
+// for it learns nothing, but reaches it when the frame is addressed to it.
+func TestIPv6(t *testing.T) {
+	lab, h := onLAN(t)
+	vip6, own := netip.MustParseAddr("fd00:145::101"), netip.MustParseAddr("fd00:145::200")
+	eth0, err := h.Netlink().LinkByName("eth0")
+	check(t, err)
+	at := &netlink.Addr{IPNet: &net.IPNet{IP: own.AsSlice(), Mask: net.CIDRMask(64, 128)}, Flags: unix.IFA_F_NODAD}
+	check(t, h.Netlink().AddrAdd(eth0, at))
+	bad := func() (bad []realserver.Item) {
+		check(t, h.Do(func() error {
+			items, err := realserver.Check(vip6)
+			for _, i := range items {
+				if !i.OK {
+					bad = append(bad, i)
+				}
+			}
+			return err
+		}))
+		return bad
+	}
+	const missing = "WRONG  fd00:145::101/128 on lo: no interface has the address; fix: ip addr add fd00:145::101/128 dev lo nodad preferred_lft 0"
+	sysctl(t, h, "net.ipv6.conf.lo.disable_ipv6", "1")
+	if b := bad(); len(b) != 2 || b[0].String() != missing || b[1].Fix != "sysctl -w net.ipv6.conf.lo.disable_ipv6=0" {
+		t.Fatalf("a fresh machine: %v", b)
+	}
+	var a *realserver.Applied
+	check(t, h.Do(func() (err error) { a, err = realserver.Setup(vip6, realserver.Loopback); return err }))
+	if b := bad(); len(b) != 0 || len(a.Changes) != 2 {
+		t.Fatalf("after Setup: %v, changes %q", b, a.Changes)
+	}
+
+	client, err := lab.AddHost("client", netip.MustParsePrefix("192.168.145.1/24"))
+	check(t, err)
+	nic, err := client.Netlink().LinkByName("eth0")
+	check(t, err)
+	check(t, client.Netlink().AddrAdd(nic, &netlink.Addr{
+		IPNet: &net.IPNet{IP: net.ParseIP("fd00:145::1"), Mask: net.CIDRMask(64, 128)}, Flags: unix.IFA_F_NODAD,
+	}))
+	resolved := func(a netip.Addr) net.HardwareAddr {
+		list, err := client.Netlink().NeighList(nic.Attrs().Index, netlink.FAMILY_V6)
+		check(t, err)
+		for _, n := range list {
+			if n.IP.Equal(a.AsSlice()) {
+				return n.HardwareAddr
+			}
+		}
+		return nil
+	}
+	for end := time.Now().Add(10 * time.Second); resolved(own) == nil; time.Sleep(50 * time.Millisecond) {
+		for _, a := range []netip.Addr{vip6, own} { // the virtual address is asked for first
+			check(t, client.Do(func() error {
+				c, err := net.DialUDP("udp6", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, 9)))
+				if err != nil {
+					return err
+				}
+				_, _ = c.Write([]byte("who has it")) // refused, perhaps
+				return c.Close()
+			}))
+		}
+		if time.Now().After(end) {
+			t.Fatal("the server does not answer for its own address")
+		}
+	}
+	if mac := resolved(vip6); mac != nil {
+		t.Errorf("the server says that %s is at %s", vip6, mac)
+	}
+	check(t, h.Do(a.Undo))
+	if b := bad(); len(b) != 2 {
+		t.Errorf("after Undo: %v", b)
+	}
+}
+
+func TestPersist6(t *testing.T) {
+	const want = `# /etc/sysctl.d/60-systole-real-server.conf
+net.ipv6.conf.lo.disable_ipv6 = 0
+# /etc/network/interfaces.d/systole-vip
+iface lo inet6 static
+    address fd00:145::101/128
+    dad-attempts 0
+    preferred-lifetime 0
+`
+	if got := realserver.Persist(netip.MustParseAddr("fd00:145::101")); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
 
