@@ -46,6 +46,17 @@ type DirectorCounters struct {
 	Connections uint64
 }
 
+type DirectorEarlyRecord struct {
+	_   structs.HostLayout
+	Key struct {
+		_      structs.HostLayout
+		Client [2]uint64
+		Port   uint64
+	}
+	Bucket [2]uint32
+	Length uint64
+}
+
 type DirectorFlowState uint32
 
 const (
@@ -275,6 +286,7 @@ type DirectorTurn struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	DirectorMapBudgets          = "budgets"
+	DirectorMapEarly            = "early"
 	DirectorMapFlows            = "flows"
 	DirectorMapFlows6           = "flows6"
 	DirectorMapFragments        = "fragments"
@@ -295,6 +307,7 @@ const (
 	DirectorVarDaemonPid        = "daemon_pid"
 	DirectorVarDaemonPidnsDev   = "daemon_pidns_dev"
 	DirectorVarDaemonPidnsIno   = "daemon_pidns_ino"
+	DirectorVarEarlyRecordType  = "early_record_type"
 	DirectorVarFlow6Seed        = "flow6_seed"
 	DirectorVarFlowSeed0        = "flow_seed0"
 	DirectorVarFlowSeed1        = "flow_seed1"
@@ -360,6 +373,7 @@ type DirectorProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type DirectorMapSpecs struct {
 	Budgets      *ebpf.MapSpec `ebpf:"budgets"`
+	Early        *ebpf.MapSpec `ebpf:"early"`
 	Flows        *ebpf.MapSpec `ebpf:"flows"`
 	Flows6       *ebpf.MapSpec `ebpf:"flows6"`
 	Fragments    *ebpf.MapSpec `ebpf:"fragments"`
@@ -383,6 +397,7 @@ type DirectorVariableSpecs struct {
 	DaemonPid        *ebpf.VariableSpec `ebpf:"daemon_pid"`
 	DaemonPidnsDev   *ebpf.VariableSpec `ebpf:"daemon_pidns_dev"`
 	DaemonPidnsIno   *ebpf.VariableSpec `ebpf:"daemon_pidns_ino"`
+	EarlyRecordType  *ebpf.VariableSpec `ebpf:"early_record_type"`
 	Flow6Seed        *ebpf.VariableSpec `ebpf:"flow6_seed"`
 	FlowSeed0        *ebpf.VariableSpec `ebpf:"flow_seed0"`
 	FlowSeed1        *ebpf.VariableSpec `ebpf:"flow_seed1"`
@@ -417,6 +432,7 @@ func (o *DirectorObjects) Close() error {
 // It can be passed to LoadDirectorObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DirectorMaps struct {
 	Budgets      *ebpf.Map `ebpf:"budgets"`
+	Early        *ebpf.Map `ebpf:"early"`
 	Flows        *ebpf.Map `ebpf:"flows"`
 	Flows6       *ebpf.Map `ebpf:"flows6"`
 	Fragments    *ebpf.Map `ebpf:"fragments"`
@@ -432,6 +448,7 @@ type DirectorMaps struct {
 func (m *DirectorMaps) Close() error {
 	return _DirectorClose(
 		m.Budgets,
+		m.Early,
 		m.Flows,
 		m.Flows6,
 		m.Fragments,
@@ -456,6 +473,7 @@ type DirectorVariables struct {
 	DaemonPid        *ebpf.Variable `ebpf:"daemon_pid"`
 	DaemonPidnsDev   *ebpf.Variable `ebpf:"daemon_pidns_dev"`
 	DaemonPidnsIno   *ebpf.Variable `ebpf:"daemon_pidns_ino"`
+	EarlyRecordType  *ebpf.Variable `ebpf:"early_record_type"`
 	Flow6Seed        *ebpf.Variable `ebpf:"flow6_seed"`
 	FlowSeed0        *ebpf.Variable `ebpf:"flow_seed0"`
 	FlowSeed1        *ebpf.Variable `ebpf:"flow_seed1"`

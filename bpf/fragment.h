@@ -9,9 +9,7 @@
  * two seconds or so: the identification of IPv4 has 16 bits only and is soon
  * used again.
  *
- * A later fragment that overtook its first one cannot be forwarded yet: nobody
- * knows its port, so not even whether it is for one of our services. Therefore
- * it passes, since what is not ours must not be lost here.
+ * A later fragment may overtake its first one: early.h.
  */
 #ifndef SYSTOLE_FRAGMENT_H
 #define SYSTOLE_FRAGMENT_H

@@ -3,6 +3,7 @@
 #ifndef SYSTOLE_LATER_H
 #define SYSTOLE_LATER_H
 
+#include "early.h"
 #include "forward.h"
 
 static __always_inline int fragment_later(struct generation *g, struct packet *p, struct key6 *k,
@@ -13,8 +14,11 @@ static __always_inline int fragment_later(struct generation *g, struct packet *p
 
 	OPAQUE(id); /* that it is below SERVER_IDS the verifier must see here */
 	s = get_server(g, id);
-	if (!id)
+	if (!id) {
+		if (!ended)
+			keep_early(p->ctx, k);
 		return leave(ended, REASON_FRAGMENT);
+	}
 	if (!s->service)
 		return leave(ended, REASON_SERVER_GONE);
 	return forward(g, p, s, id, 0);

@@ -267,6 +267,7 @@ type ObserverTurn struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	ObserverMapBudgets          = "budgets"
+	ObserverMapEarly            = "early"
 	ObserverMapFlows            = "flows"
 	ObserverMapFlows6           = "flows6"
 	ObserverMapFragments        = "fragments"
@@ -290,6 +291,7 @@ const (
 	ObserverVarDaemonPid        = "daemon_pid"
 	ObserverVarDaemonPidnsDev   = "daemon_pidns_dev"
 	ObserverVarDaemonPidnsIno   = "daemon_pidns_ino"
+	ObserverVarEarlyRecordType  = "early_record_type"
 	ObserverVarFlow6Seed        = "flow6_seed"
 	ObserverVarFlowSeed0        = "flow_seed0"
 	ObserverVarFlowSeed1        = "flow_seed1"
@@ -362,6 +364,7 @@ type ObserverProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type ObserverMapSpecs struct {
 	Budgets      *ebpf.MapSpec `ebpf:"budgets"`
+	Early        *ebpf.MapSpec `ebpf:"early"`
 	Flows        *ebpf.MapSpec `ebpf:"flows"`
 	Flows6       *ebpf.MapSpec `ebpf:"flows6"`
 	Fragments    *ebpf.MapSpec `ebpf:"fragments"`
@@ -388,6 +391,7 @@ type ObserverVariableSpecs struct {
 	DaemonPid        *ebpf.VariableSpec `ebpf:"daemon_pid"`
 	DaemonPidnsDev   *ebpf.VariableSpec `ebpf:"daemon_pidns_dev"`
 	DaemonPidnsIno   *ebpf.VariableSpec `ebpf:"daemon_pidns_ino"`
+	EarlyRecordType  *ebpf.VariableSpec `ebpf:"early_record_type"`
 	Flow6Seed        *ebpf.VariableSpec `ebpf:"flow6_seed"`
 	FlowSeed0        *ebpf.VariableSpec `ebpf:"flow_seed0"`
 	FlowSeed1        *ebpf.VariableSpec `ebpf:"flow_seed1"`
@@ -429,6 +433,7 @@ func (o *ObserverObjects) Close() error {
 // It can be passed to LoadObserverObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ObserverMaps struct {
 	Budgets      *ebpf.Map `ebpf:"budgets"`
+	Early        *ebpf.Map `ebpf:"early"`
 	Flows        *ebpf.Map `ebpf:"flows"`
 	Flows6       *ebpf.Map `ebpf:"flows6"`
 	Fragments    *ebpf.Map `ebpf:"fragments"`
@@ -447,6 +452,7 @@ type ObserverMaps struct {
 func (m *ObserverMaps) Close() error {
 	return _ObserverClose(
 		m.Budgets,
+		m.Early,
 		m.Flows,
 		m.Flows6,
 		m.Fragments,
@@ -474,6 +480,7 @@ type ObserverVariables struct {
 	DaemonPid        *ebpf.Variable `ebpf:"daemon_pid"`
 	DaemonPidnsDev   *ebpf.Variable `ebpf:"daemon_pidns_dev"`
 	DaemonPidnsIno   *ebpf.Variable `ebpf:"daemon_pidns_ino"`
+	EarlyRecordType  *ebpf.Variable `ebpf:"early_record_type"`
 	Flow6Seed        *ebpf.Variable `ebpf:"flow6_seed"`
 	FlowSeed0        *ebpf.Variable `ebpf:"flow_seed0"`
 	FlowSeed1        *ebpf.Variable `ebpf:"flow_seed1"`

@@ -17,6 +17,7 @@ var explanations = map[string]string{
 	"standby":         "passed: another director's address",
 	"other_protocol":  "passed: not of a protocol that is forwarded",
 	"fragment":        "passed: a fragment that came before its first",
+	fragmentSentOn:    "sent on by the daemon: such a fragment, when its first had come",
 	"malformed":       "passed: lengths contradict each other",
 	"no_service":      "passed: no service on this port",
 	"no_server":       "passed: no eligible real server",

@@ -200,6 +200,14 @@ func (k *kernelSide) pinned() map[string]*ebpf.Map {
 	}
 }
 
+// shared are the maps that the observed twin has in common with the program: all
+// that hold something from one packet to the next.
+func (k *kernelSide) shared() map[string]*ebpf.Map {
+	m := k.pinned()
+	m[bpf.DirectorMapEarly] = k.objects.Early // its buffers are the daemon's
+	return m
+}
+
 // pinnedNames is the same without a kernel side, in a fixed order.
 func pinnedNames() []string {
 	return slices.Sorted(maps.Keys((&kernelSide{}).pinned()))

@@ -148,7 +148,7 @@ func (p *Plane) observerSpec(cfg observe.Config) (*ebpf.CollectionSpec, map[stri
 		}
 	}
 	spec.Maps[bpf.ObserverMapSeeRecords].MaxEntries = uint32(cfg.Buffer)
-	replacements := p.kernel.pinned()
+	replacements := p.kernel.shared()
 	for name, m := range replacements {
 		if spec.Maps[name] == nil {
 			delete(replacements, name)

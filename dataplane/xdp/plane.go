@@ -41,6 +41,7 @@ type Plane struct {
 	closed    bool
 
 	observation *Observation // nil: nobody looks
+	early       *early       // nil: fragments that overtake their first are lost
 
 	leaseMu sync.Mutex   // taken after mu, if both are
 	old     predecessor  // while deferred, if its flows can be read; its end under leaseMu too
@@ -71,6 +72,9 @@ func Open(cfg Config) (*Plane, error) {
 		return nil, errors.Join(err, p.abandon())
 	}
 	p.fresh = false // what is pinned now is worth keeping
+	if p.early, err = startEarly(p); err != nil {
+		p.cfg.Log.Warn("fragments that come before their first one will not be forwarded", "error", err)
+	}
 	p.cfg.Log.Info("data plane attached", "interface", n.name, "mode", p.att.mode, "reason", p.att.reason,
 		"generation", p.active().Number, "flows", p.cfg.Flows, "flows6", p.cfg.Flows6)
 	return p, nil
@@ -480,7 +484,7 @@ func (p *Plane) letGo() error {
 	<-p.grace
 	p.reading.Lock()
 	defer p.reading.Unlock()
-	err := p.unfollow()
+	err := errors.Join(p.unfollow(), p.early.stop())
 	p.leaseMu.Lock()
 	defer p.leaseMu.Unlock()
 	if p.death != nil {

@@ -33,6 +33,9 @@ var reasonNames = [...]string{
 	bpf.DirectorReasonREASON_FLOW_LIMIT:      "flow_limit",
 }
 
+// fragmentSentOn counts what early did, beside what the program did.
+const fragmentSentOn = "fragment_sent_on"
+
 // Stats implements dataplane.Plane. It has the services and servers of the
 // generation in force; a service's counters include those of servers that have
 // left it. If an id is taken back just then, one reading may be off.
@@ -74,6 +77,9 @@ func (p *Plane) Stats() (dataplane.Stats, error) {
 			st.Reasons[reason] += perCPU[n].Count[i]
 			st.CPUs[n].Reasons[reason] = perCPU[n].Count[i]
 		}
+	}
+	if p.early != nil {
+		st.Reasons[fragmentSentOn] = p.early.sent.Load()
 	}
 	return st, nil
 }

@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -62,6 +63,10 @@ func TestLeastCapabilities(t *testing.T) {
 	p.must(p.daemons["node1"].proc.Signal(syscall.SIGTERM))
 	if err := p.daemons["node1"].proc.Wait(); err != nil {
 		t.Errorf("stop: %v", err)
+	}
+	// What it can do without it only warns of.
+	if log := p.daemons["node1"].log.String(); strings.Contains(log, "will not be forwarded") || strings.Contains(log, "permitted") || strings.Contains(log, "denied") {
+		t.Error("the daemon could not do all")
 	}
 	p.active("node2")
 	get("node2 after the stop of node1")
