@@ -43,8 +43,11 @@ type Network struct {
 	BeforeBeat func(node string) bool
 
 	start, now time.Time
+	since      time.Duration // from start to now
 	rnd        *rand.Rand
 	seed       uint64
+	decoder    wire.Decoder
+	rewritten  []byte // the last packet that was sent with a wrong time
 	nodes      []*node
 	flights    flights
 	free       []*packet
@@ -96,7 +99,9 @@ func Keys() wire.Keys {
 
 // Now is the virtual time; Since is how much of it has passed.
 func (n *Network) Now() time.Time       { return n.now }
-func (n *Network) Since() time.Duration { return n.now.Sub(n.start) }
+func (n *Network) Since() time.Duration { return n.since }
+
+func (n *Network) passTo(at time.Duration) { n.now, n.since = n.start.Add(at), at }
 
 func (n *Network) find(name string) *node {
 	for _, nd := range n.nodes {
@@ -196,11 +201,12 @@ func (n *Network) RunUntil(limit time.Duration, done func() bool) bool {
 		}
 		at, nd := n.next()
 		if at > end {
-			n.now = n.start.Add(end)
+			n.passTo(end)
 			return done()
 		}
 		if at > n.Since() {
-			n.now, steps = n.start.Add(at), 0
+			n.passTo(at)
+			steps = 0
 		}
 		// A core whose deadline does not move on would stop time.
 		if steps++; steps > 100_000 {
@@ -244,7 +250,7 @@ func (n *Network) deliver(f flight) {
 		return
 	}
 	if p := f.p; (p.beat || p.again) && to.core != nil && p.life == p.from.starts {
-		to.beatCame(p, n.Since())
+		n.beatCame(to, p)
 	}
 	switch {
 	case to.core == nil:
@@ -295,7 +301,7 @@ func (n *Network) send(from *node, p hb.Packet) {
 		return
 	}
 	if from.clock != 0 {
-		p.Data = from.wrongTime(n.now, p.Data)
+		p.Data = n.wrongTime(from, p.Data)
 	}
 	data := n.pack(p.Data)
 	data.users, data.from, data.life = 1, from, from.starts

@@ -63,9 +63,9 @@ func (n *Network) BeatArrived(from, to string) (sent, came time.Duration) {
 }
 
 // beatCame notes a beat, or one that is sent again.
-func (nd *node) beatCame(p *packet, now time.Duration) {
+func (n *Network) beatCame(nd *node, p *packet) {
 	if p.again || len(nd.repeats) > 0 {
-		r := repeat{p.from.index, p.life, p.number()}
+		r := repeat{p.from.index, p.life, n.number(p)}
 		if p.again {
 			if nd.repeats = append(nd.repeats, r); len(nd.repeats) > maxRepeats {
 				nd.repeats = slices.Delete(nd.repeats, 0, maxRepeats/2)
@@ -77,21 +77,26 @@ func (nd *node) beatCame(p *packet, now time.Duration) {
 		}
 	}
 	if b := &nd.arrived[p.from.index]; p.sent > b.sent {
-		*b = beat{p.sent, now}
+		*b = beat{p.sent, n.since}
 	}
 }
 
 // number is the packet's sequence number, as text.
-func (p *packet) number() string {
-	if p.seq != "" {
-		return p.seq
+func (n *Network) number(p *packet) string {
+	if p.seq == "" {
+		m, _ := n.decode(p.from, p.data)
+		p.seq, _ = m.Get("seq")
 	}
-	m, _, err := wire.Decode(p.data, p.from.cfg.Keys)
-	if err != nil {
-		panic(fmt.Sprintf("hbtest: %s sent what does not decode: %v", p.from.cfg.Node, err))
-	}
-	p.seq, _ = m.Get("seq")
 	return p.seq
+}
+
+// decode reads what a node has sent. The message is valid until the next call.
+func (n *Network) decode(from *node, data []byte) (wire.Message, wire.Format) {
+	m, f, err := n.decoder.Decode(data, from.cfg.Keys)
+	if err != nil {
+		panic(fmt.Sprintf("hbtest: %s sent what does not decode: %v", from.cfg.Node, err))
+	}
+	return m, f
 }
 
 // Woken is when a node last went on after a pause.
@@ -191,14 +196,14 @@ func (n *Network) tick(nd *node) {
 func (n *Network) SetClock(name string, ahead time.Duration) { n.find(name).clock = ahead }
 
 // wrongTime writes a packet anew with the time that the sender's clock shows.
-func (nd *node) wrongTime(now time.Time, data []byte) []byte {
-	m, f, err := wire.Decode(data, nd.cfg.Keys)
+// It is valid until the next call.
+func (n *Network) wrongTime(nd *node, data []byte) []byte {
+	m, f := n.decode(nd, data)
+	m.Set("ts", strconv.FormatInt(max(1, n.now.Add(nd.clock).Unix()), 16))
+	data, err := wire.Encode(n.rewritten[:0], m, f, nd.cfg.Keys)
 	if err != nil {
-		panic(fmt.Sprintf("hbtest: %s sent what does not decode: %v", nd.cfg.Node, err))
-	}
-	m.Set("ts", strconv.FormatInt(max(1, now.Add(nd.clock).Unix()), 16))
-	if data, err = wire.Encode(nil, m, f, nd.cfg.Keys); err != nil {
 		panic(fmt.Sprintf("hbtest: packet of %s with another time: %v", nd.cfg.Node, err))
 	}
+	n.rewritten = data
 	return data
 }

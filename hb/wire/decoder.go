@@ -10,7 +10,8 @@ type Decoder struct {
 	raw    []byte // what was base64
 	fields []Field
 	names  map[string]string // names of fields that are not in the list of section 4
-	last   []string          // names of the fields of the packet before, by place
+	last   [shapes][]string  // names of the fields of a packet before, by place
+	shape  int               // which of these: packets with as many fields are alike
 	at     int               // the place of the next
 }
 
@@ -55,6 +56,9 @@ const (
 	// keepDecoder is how much memory a decoder keeps after a long packet; those
 	// of a cluster without CRM are of 400 bytes.
 	keepDecoder = 16 << 10
+	// shapes is of how many packets it remembers the names in their order. A
+	// status is followed by a probe, an answer, an acknowledgement.
+	shapes = 8
 	// keepNames is how many names of fields it remembers. Only who has the key
 	// can bring in new ones.
 	keepNames = 64
@@ -70,6 +74,7 @@ func (d *Decoder) own(p []byte, fields int) []byte {
 		d.fields = make([]Field, 0, fields)
 	}
 	d.fields = d.fields[:0]
+	d.shape = fields % shapes
 	return d.buf
 }
 
@@ -84,17 +89,18 @@ func (d *Decoder) room(n int) []byte {
 }
 
 // intern returns name as a string, without allocating if it was there before.
-// A packet mostly has the names of the one before, in the same order.
+// A packet mostly has the names of the last one with as many fields, in the same
+// order.
 func (d *Decoder) intern(name []byte) string {
-	at := d.at
+	last, at := &d.last[d.shape], d.at
 	d.at++
-	if at < len(d.last) && d.last[at] == string(name) {
-		return d.last[at]
+	if at < len(*last) && (*last)[at] == string(name) {
+		return (*last)[at]
 	}
 	s := d.known(name)
 	if at < keepNames {
-		d.last = append(d.last, make([]string, max(0, at+1-len(d.last)))...)
-		d.last[at] = s
+		*last = append(*last, make([]string, max(0, at+1-len(*last)))...)
+		(*last)[at] = s
 	}
 	return s
 }
