@@ -43,6 +43,10 @@ func (n *Network) Carrier(name, medium string, there bool) {
 	n.tell(n.find(name), hb.Notice{Medium: medium, Kind: kind})
 }
 
+// Notice tells a running node something of a peer's machine or of its own media,
+// as package hb/host does.
+func (n *Network) Notice(name string, x hb.Notice) { n.tell(n.find(name), x) }
+
 // SetEnds lets a running node say whether its data plane ends with its daemon.
 func (n *Network) SetEnds(name string, ends bool) {
 	nd := n.find(name)

@@ -67,10 +67,10 @@ func (c *cluster) check() {
 	if c.faults > 0 {
 		c.disturbed = now
 	}
-	if len(c.cuts) > 0 {
+	if c.parted > 0 {
 		k.excused = now
 	}
-	if len(c.cuts) > 0 || c.losses > 0 || c.slows > 0 {
+	if c.parted > 0 || c.losses > 0 || c.slows > 0 {
 		c.trouble = now
 	}
 	a, b := c.dirs[0], c.dirs[1]
@@ -200,6 +200,9 @@ func (c *cluster) bound(s Step) time.Duration {
 	if s.For < patience && (s.Kind == Die || s.Kind == Crash) {
 		return max(takeover, s.For+rejoin)
 	}
+	if s.oneMedium() && p.Media > 1 {
+		return 0 // another one works
+	}
 	switch s.Kind {
 	case Die, Freeze:
 		return takeover
@@ -212,7 +215,7 @@ func (c *cluster) bound(s Step) time.Duration {
 		// Who wakes right before the peer takes over beats, so that it does
 		// not, and has to ask it who owns what: a question and its answer.
 		return late - term + 2*c.most() + maxOperation
-	case Part, Cut:
+	case Part, Cut, Link, Unplug:
 		// Both serve, until one lets go on hearing that the other is the later
 		// owner, and as a rule that one announced itself last. But who hears at
 		// the moment at which he takes over himself, that is when the heal and

@@ -44,8 +44,10 @@ type cluster struct {
 	disturbed time.Duration // the last moment with a fault, or a start
 	losses    int           // of these: packets are lost
 	slows     int
-	cuts      map[[2]int]int
-	trouble   time.Duration // the last moment at which packets were lost or slow
+	cuts      map[path]int
+	unplugged map[[2]int]int // node and medium: cables that are out
+	parted    int            // pairs of nodes between which no medium works both ways
+	trouble   time.Duration  // the last moment at which packets were lost or slow
 
 	checks checks
 	msgs   messages
@@ -54,10 +56,13 @@ type cluster struct {
 	trace  io.Writer
 }
 
+// path is one direction between two nodes on one medium.
+type path struct{ from, to, medium int }
+
 func newCluster(p Plan, trace io.Writer) *cluster {
 	c := &cluster{
 		plan: p, net: hbtest.New(p.Seed), rnd: rand.New(rand.NewPCG(p.Seed, 3)),
-		byName: map[string]*member{}, cuts: map[[2]int]int{}, trace: trace,
+		byName: map[string]*member{}, cuts: map[path]int{}, unplugged: map[[2]int]int{}, trace: trace,
 	}
 	c.stats.Kinds = map[string]uint64{}
 	c.msgs.init(p.Nodes)
@@ -77,7 +82,7 @@ func newCluster(p Plan, trace io.Writer) *cluster {
 		c.members = append(c.members, n)
 		c.byName[name] = n
 		c.net.Add(hb.Config{
-			Node: name, Nodes: names, Media: []string{"eth0", "eth1"}[:p.Media], Format: wire.Netstring,
+			Node: name, Nodes: names, Media: mediaNames[:p.Media], Format: wire.Netstring,
 			Keepalive: p.Keepalive, Deadtime: p.Deadtime, Initdead: c.initdead(), StartGrace: -1,
 		})
 	}
@@ -200,6 +205,11 @@ func (c *cluster) start(n *member) {
 	if err := c.net.Start(n.name); err != nil {
 		panic(err)
 	}
+	for medium := range c.plan.Media {
+		if c.unplugged[[2]int{n.index, medium}] > 0 { // missing from the beginning
+			c.carrier(n, medium, hb.CarrierLost)
+		}
+	}
 }
 
 // kill ends the daemon without a word. The kernel keeps what the data plane
@@ -276,15 +286,63 @@ func (c *cluster) pause(n *member, d time.Duration, freeze bool) {
 	})
 }
 
-func (c *cluster) cut(a, b, by int) {
-	key := [2]int{a, b}
+// cut begins one more cut from a to b on one medium, or with by -1 ends one.
+func (c *cluster) cut(a, b, medium, by int) {
+	before := c.apart(a, b)
+	key := path{a, b, medium}
 	switch c.cuts[key] += by; {
 	case by > 0:
-		c.net.Cut(nodeName(a), nodeName(b), "")
+		c.net.Cut(nodeName(a), nodeName(b), mediaNames[medium])
 	case c.cuts[key] == 0:
-		c.net.Heal(nodeName(a), nodeName(b), "")
+		c.net.Heal(nodeName(a), nodeName(b), mediaNames[medium])
 		delete(c.cuts, key)
 	}
+	if after := c.apart(a, b); after != before {
+		c.parted += by
+	}
+}
+
+// apart: on no medium a question of one is answered by the other.
+func (c *cluster) apart(a, b int) bool {
+	for medium := range c.plan.Media {
+		if c.cuts[path{a, b, medium}]+c.cuts[path{b, a, medium}] == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// cutOff is cut on every medium.
+func (c *cluster) cutOff(a, b, by int) {
+	for medium := range c.plan.Media {
+		c.cut(a, b, medium, by)
+	}
+}
+
+// isolate cuts node a from all others, both ways, on one medium.
+func (c *cluster) isolate(a, medium, by int) {
+	for i := range c.members {
+		if i != a {
+			c.cut(a, i, medium, by)
+			c.cut(i, a, medium, by)
+		}
+	}
+}
+
+// unplug pulls a cable, or with by -1 puts it back.
+func (c *cluster) unplug(n *member, medium, by int) {
+	c.isolate(n.index, medium, by)
+	key := [2]int{n.index, medium}
+	switch c.unplugged[key] += by; {
+	case by > 0 && c.unplugged[key] == 1:
+		c.carrier(n, medium, hb.CarrierLost)
+	case c.unplugged[key] == 0:
+		c.carrier(n, medium, hb.CarrierBack)
+	}
+}
+
+func (c *cluster) carrier(n *member, medium int, kind hb.NoticeKind) {
+	c.net.Notice(n.name, hb.Notice{Medium: mediaNames[medium], Kind: kind})
 }
 
 // do begins a step.
@@ -329,19 +387,22 @@ func (c *cluster) do(s Step) {
 			}
 		})
 	case Cut:
-		c.cut(s.A, s.B, 1)
-		c.later(s.For, func() { c.heal(func() { c.cut(s.A, s.B, -1) }) })
+		c.cutOff(s.A, s.B, 1)
+		c.later(s.For, func() { c.heal(func() { c.cutOff(s.A, s.B, -1) }) })
 	case Part:
 		all := func(by int) {
-			for i := range c.members {
-				if i != s.A {
-					c.cut(s.A, i, by)
-					c.cut(i, s.A, by)
-				}
+			for medium := range c.plan.Media {
+				c.isolate(s.A, medium, by)
 			}
 		}
 		all(1)
 		c.later(s.For, func() { c.heal(func() { all(-1) }) })
+	case Link:
+		c.cut(s.A, s.B, s.Medium, 1)
+		c.later(s.For, func() { c.heal(func() { c.cut(s.A, s.B, s.Medium, -1) }) })
+	case Unplug:
+		c.unplug(n, s.Medium, 1)
+		c.later(s.For, func() { c.heal(func() { c.unplug(n, s.Medium, -1) }) })
 	case Loss:
 		c.losses++
 		c.net.Loss = min(s.P, 0.95)

@@ -18,7 +18,8 @@
 //
 // A daemon is killed or its host dies, and is back later; a daemon is stopped, a
 // host frozen, a control loop stuck while its heartbeat goes on; a direction or a
-// node is cut off; packets are lost, late, doubled, overtaken; a wall clock is
+// node is cut off, or a medium is: a direction of it, or a cable is pulled, which
+// its node sees; packets are lost, late, doubled, overtaken; a wall clock is
 // wrong. In two plans of three (hosts) a machine whose daemon is gone or stopped
 // answers echo requests and refuses packets, and one that is dead, frozen or cut
 // off does not, so that deaths come before the dead time; in every second one

@@ -44,7 +44,27 @@ func Generate(seed uint64) Plan {
 		p.Steps = append(p.Steps, Step{Kind: Rest})
 	}
 	p.Hosts = r.IntN(3) > 0
+	r = rand.New(rand.NewPCG(seed, 4))
+	p.oneByOne(r)
+	if p.Keepalive == 20*time.Millisecond && r.IntN(2) == 0 { // the least there may be
+		p.Keepalive, p.Deadtime = p.Keepalive/2, p.Deadtime/2
+		p.Delay = min(p.Delay, minDelay+p.Keepalive/50)
+	}
 	return p
+}
+
+// oneByOne makes of some cuts such of one medium, of which there may be another,
+// and of some partitions a cable that is pulled.
+func (p *Plan) oneByOne(r *rand.Rand) {
+	for i := range p.Steps {
+		s := &p.Steps[i]
+		switch {
+		case s.Kind == Part && r.IntN(2) == 0:
+			s.Kind, s.Medium = Unplug, r.IntN(p.Media)
+		case s.Kind == Cut && p.Media > 1 && r.IntN(2) == 0:
+			s.Kind, s.Medium = Link, r.IntN(p.Media)
+		}
+	}
 }
 
 // likely is how often each kind comes, in parts of their sum.

@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,6 +40,8 @@ const (
 	Hang                 // A's control loop is stuck, its heartbeat goes on
 	Cut                  // no packet of A reaches B
 	Part                 // A and all others do not hear each other
+	Link                 // no packet of A reaches B on Medium
+	Unplug               // A's cable of Medium is pulled: its carrier is lost
 	Loss                 // packets are lost with probability P
 	Slow                 // packets take up to Delay times P
 	Clock                // A's wall clock is wrong by For, until it is set again
@@ -49,7 +52,7 @@ const (
 	kinds
 )
 
-var kindNames = [kinds]string{"rest", "crash", "die", "stall", "freeze", "hang", "cut", "part", "loss", "slow", "clock",
+var kindNames = [kinds]string{"rest", "crash", "die", "stall", "freeze", "hang", "cut", "part", "link", "unplug", "loss", "slow", "clock",
 	"standby", "takeover", "shutdown", "say"}
 
 // String is the word for it in a script.
@@ -60,15 +63,22 @@ func (k Kind) failure() bool { return k >= Crash && k <= Clock }
 
 // Step is something that happens Wait after the step before.
 type Step struct {
-	Wait  time.Duration
-	Kind  Kind
-	A, B  int // nodes, from 0
-	For   time.Duration
-	P     float64
-	Class takeover.Class
+	Wait   time.Duration
+	Kind   Kind
+	A, B   int // nodes, from 0
+	Medium int // from 0
+	For    time.Duration
+	P      float64
+	Class  takeover.Class
 }
 
+// oneMedium: other media, if there are any, go on.
+func (s Step) oneMedium() bool { return s.Kind == Link || s.Kind == Unplug }
+
 func nodeName(i int) string { return string(rune('a' + i)) }
+
+// mediaNames are those of a cluster with as many media as there can be.
+var mediaNames = []string{"eth0", "eth1"}
 
 // String is the step as a line of a script.
 func (s Step) String() string {
@@ -79,6 +89,8 @@ func (s Step) String() string {
 			words = append(words, nodeName(s.A))
 		case 'b':
 			words = append(words, nodeName(s.B))
+		case 'm':
+			words = append(words, mediaNames[s.Medium])
 		case 'd':
 			words = append(words, s.For.String())
 		case 'p':
@@ -90,9 +102,9 @@ func (s Step) String() string {
 	return strings.Join(words, " ")
 }
 
-// arguments of each kind in a script: nodes, duration, number, class.
+// arguments of each kind in a script: nodes, medium, duration, number, class.
 var arguments = [kinds]string{
-	Rest: "", Crash: "ad", Die: "ad", Stall: "ad", Freeze: "ad", Hang: "ad", Cut: "abd", Part: "ad", Loss: "pd", Slow: "pd",
+	Rest: "", Crash: "ad", Die: "ad", Stall: "ad", Freeze: "ad", Hang: "ad", Cut: "abd", Part: "ad", Link: "abmd", Unplug: "amd", Loss: "pd", Slow: "pd",
 	Clock: "ad", Standby: "ac", Takeover: "ac", Shutdown: "ad", Say: "ad",
 }
 
@@ -202,6 +214,8 @@ func (p *Plan) parseStep(words []string) (s Step, err error) {
 			s.A, err = p.node(args[i])
 		case 'b':
 			s.B, err = p.node(args[i])
+		case 'm':
+			s.Medium, err = p.medium(args[i])
 		case 'd':
 			s.For, err = time.ParseDuration(args[i])
 		case 'p':
@@ -220,6 +234,13 @@ func (p *Plan) parseStep(words []string) (s Step, err error) {
 		return s, fmt.Errorf("%s is no director: want a or b", nodeName(s.A))
 	}
 	return s, nil
+}
+
+func (p *Plan) medium(name string) (int, error) {
+	if i := slices.Index(mediaNames[:p.Media], name); i >= 0 {
+		return i, nil
+	}
+	return 0, fmt.Errorf("%q is no medium of this cluster: want one of %s", name, strings.Join(mediaNames[:p.Media], " "))
 }
 
 func (p *Plan) node(name string) (int, error) {

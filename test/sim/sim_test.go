@@ -184,6 +184,7 @@ func TestBadScripts(t *testing.T) {
 		{head + "+1s loss many 1s", "invalid syntax"},
 		{head + "+1s standby a some", "not a class"},
 		{head + "+1s hang c 1s", "c is no director"},
+		{head + "+1s link a b eth1 1s", `"eth1" is no medium of this cluster: want one of eth0`},
 	} {
 		_, err := Parse(test.script)
 		if !errors.Is(err, ErrScript) || !strings.Contains(err.Error(), test.text) {
