@@ -13,41 +13,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"systole/test/netlab"
 )
-
-// echo answers each byte on port 80 of a host until the test ends.
-func (l *lab) echo(h *netlab.Host) {
-	l.Helper()
-	ln, err := h.Listen("tcp4", "0.0.0.0:80")
-	l.must(err)
-	var mu sync.Mutex
-	open := map[net.Conn]bool{}
-	l.Cleanup(func() {
-		ln.Close()
-		mu.Lock()
-		defer mu.Unlock()
-		for c := range open {
-			c.Close()
-		}
-	})
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			open[c] = true
-			mu.Unlock()
-			go func() {
-				_, _ = io.Copy(c, c) // until the client or the test ends it
-				c.Close()
-			}()
-		}
-	}()
-}
 
 // clients are open TCP connections that are asked in turn.
 type clients struct {
@@ -55,6 +21,8 @@ type clients struct {
 	conns []net.Conn
 	dead  []atomic.Bool
 	asked atomic.Uint64
+	heard atomic.Int64          // when the last answer came
+	gap   atomic.Int64          // longest time without an answer, ns
 	first atomic.Pointer[error] // why the first was lost
 	done  chan struct{}
 	wg    sync.WaitGroup
@@ -65,7 +33,7 @@ func (l *lab) connect(n int) *clients {
 	l.Helper()
 	var limit unix.Rlimit
 	l.must(unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
-	if want := uint64(2*n + 1000); limit.Cur < want {
+	if want := uint64(n + 1000); limit.Cur < want {
 		limit.Cur, limit.Max = want, max(limit.Max, want)
 		l.must(syscall.Setrlimit(unix.RLIMIT_NOFILE, (*syscall.Rlimit)(&limit))) // Go gives it back to children
 	}
@@ -133,6 +101,11 @@ func (c *clients) ask(i int) {
 	if err != nil {
 		c.dead[i].Store(true)
 		c.first.CompareAndSwap(nil, &err)
+		return
+	}
+	now := time.Now().UnixNano()
+	if before := c.heard.Swap(now); before != 0 && now-before > c.gap.Load() {
+		c.gap.Store(now - before)
 	}
 }
 

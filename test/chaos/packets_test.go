@@ -256,12 +256,18 @@ func TestStrictRoundRobinOfAFlood(t *testing.T) {
 }
 
 func TestMain(m *testing.M) {
-	if pins := os.Getenv(daemon); pins != "" {
-		if err := runDaemon(pins); err != nil {
+	run := func(f func() error) {
+		if err := f(); err != nil {
 			fmt.Println(strings.ReplaceAll(err.Error(), "\n", " "))
 			os.Exit(1)
 		}
 		os.Exit(0)
+	}
+	if pins := os.Getenv(daemon); pins != "" {
+		run(func() error { return runDaemon(pins) })
+	}
+	if at := os.Getenv(realServer); at != "" {
+		run(func() error { return runEcho(at) })
 	}
 	os.Exit(built.Run(m, &binary))
 }

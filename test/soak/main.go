@@ -37,6 +37,7 @@ var fullSize = []target{
 	{pkg: "./test/chaos", name: "TestStrictRoundRobinOfAFlood"},
 	{pkg: "./test/chaos", name: "TestKilledDaemonKeepsConnections"},
 	{pkg: "./test/chaos", name: "TestHandOversKeepConnections"},
+	{pkg: "./test/chaos", name: "TestFailoversKeepConnections"},
 }
 
 func main() {
