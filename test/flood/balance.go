@@ -12,9 +12,8 @@ type Balance struct {
 	Sent     uint64 // by all streams
 	Received uint64 // of them, at a server
 	// Overrun is how many found the ring of a veth full, in either direction: they
-	// were lost between the programs. That happens when the kernel leaves the
-	// receiving end to a thread (ksoftirqd) that gets no turn while the sending one
-	// goes on.
+	// were lost between the programs. That happens when another CPU reads the ring
+	// than the one that fills it (doc.go).
 	Overrun uint64
 }
 

@@ -21,8 +21,11 @@
 // # Promises
 //
 //  1. What was sent, less what came back and what the wire itself lost (Balance),
-//     was not forwarded. Frames are sent in batches that fit into the ring of a
-//     veth, so the wire loses only on a machine whose softirqs are starved.
+//     was not forwarded. The wire loses nothing as long as nobody else sends:
+//     frames are sent in batches that fit into the ring of a veth, and the CPU
+//     that sent a batch has it read before it makes the next. One frame of
+//     another CPU, such as the kernel's own of IPv6, gives the reading to that
+//     CPU for as long as the ring does not run empty; so the wire has no IPv6.
 //  2. Nothing stays when the process ends, however it ends.
 //
 // It needs root and Linux 5.18.

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/vishvananda/netlink"
+
 	"systole/dataplane"
 	"systole/dataplane/planetest"
 	"systole/dataplane/xdp"
@@ -168,6 +170,37 @@ func TestEverythingIsCounted(t *testing.T) {
 	}
 	if _, ok, err := w.Server(0); ok || err != nil {
 		t.Errorf("a client after Forget: %v, %v", ok, err)
+	}
+}
+
+// The kernel sends nothing of its own on the wire, and what the wire loses is
+// told from what the director loses: here the program sends back frames that
+// nobody takes any more.
+func TestOverrun(t *testing.T) {
+	w := newWire(t, 1)
+	director(t, w, 1)
+	if err := w.Do(func() error {
+		addrs, err := netlink.AddrList(nil, netlink.FAMILY_V6)
+		if len(addrs) != 0 {
+			t.Errorf("the wire has IPv6: %v", addrs)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	stream, err := w.Stream(Traffic{Frame: frame("S"), Clients: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.at.Close(); err != nil { // without a program the device has no ring
+		t.Fatal(err)
+	}
+	w.at = nil
+	if err := w.Do(stream.Round); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := w.Balance(); err != nil || b.Overrun != sentBy(t, stream) || b.Lost() != 0 || b.Received != 0 {
+		t.Errorf("%+v, %v", b, err)
 	}
 }
 

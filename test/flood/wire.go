@@ -3,8 +3,10 @@ package flood
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 
 	"github.com/cilium/ebpf"
@@ -79,6 +81,10 @@ func New(queues int) (_ *Wire, err error) {
 }
 
 func (w *Wire) connect(queues int) error {
+	// No frames but ours: doc.go has the reason.
+	if err := os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	n := uint32(queues)
 	pair := &netlink.Veth{
 		LinkAttrs: netlink.LinkAttrs{Name: Director, HardwareAddr: Own, NumTxQueues: queues, NumRxQueues: queues},
