@@ -27,7 +27,7 @@ test-deps: ## install, or name, what the tests need besides Go
 
 # For people on the terminal; build/bench.json for machines, build/bench.txt for
 # benchstat, the plots of the README in docs.
-bench: ## what a packet, a configuration and the wire cost, in two minutes (root)
+bench: ## what a packet, a configuration and the wire cost, in three minutes (root)
 	@mkdir -p build
 	go build -o build/bench ./test/bench
 	./build/bench -json build/bench.json -go build/bench.txt -svg docs $(ARGS)

@@ -101,6 +101,10 @@ func some() *report {
 		},
 		Wire:    []wireResult{{"established", 2, series{3.1e6, 3.2e6, 2.9e6}, 3_000_000, 0, 437}},
 		Applies: []applyResult{{10_000, 100, series{700, 900}, series{710, 915}}},
+		Syncs: []syncResult{
+			{"a director joins, 100 Mbit/s", 1_000_000, series{3.1, 3.3}, series{38.5, 38.6}, nil},
+			{"new connections at once, 100 Mbit/s", 10_000, series{0.08, 0.11}, series{77, 77.5}, series{100, 99.5}},
+		},
 	}
 }
 
@@ -133,7 +137,7 @@ func TestReport(t *testing.T) {
 func TestBench(t *testing.T) {
 	need.Root(t, "BPF programs")
 	dir := t.TempDir()
-	o := options{quick: true, only: regexp.MustCompile("packet/(not ours|VLAN)|wire/est|apply/10$"),
+	o := options{quick: true, only: regexp.MustCompile("packet/(not ours|VLAN)|wire/est|apply/10$|sync/new"),
 		json: filepath.Join(dir, "b.json"), gob: filepath.Join(dir, "b.txt"), svg: filepath.Join(dir, "svg"), progress: t.Output()}
 	var out bytes.Buffer
 	if err := bench(t.Context(), o, &out); err != nil {
@@ -151,11 +155,12 @@ func TestBench(t *testing.T) {
 			Lost int
 		}
 		Applies []struct{ Servers int }
+		Syncs   []struct{ Percent struct{ Least float64 } }
 	}
 	if err := json.Unmarshal(text, &got); err != nil {
 		t.Fatal(err)
 	}
-	if len(got.Packets) != 2 || len(got.Wire) == 0 || len(got.Applies) != 1 {
+	if len(got.Packets) != 2 || len(got.Wire) == 0 || len(got.Applies) != 1 || len(got.Syncs) != 1 || got.Syncs[0].Percent.Least == 0 {
 		t.Fatalf("%s", text)
 	}
 	for _, w := range got.Wire {

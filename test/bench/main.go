@@ -1,4 +1,4 @@
-// Bench measures what the data plane costs, in one run of about two minutes:
+// Bench measures what the data plane costs, in one run of two to three minutes:
 //
 //	make bench
 //	go run ./test/bench [-quick] [-only REGEXP] [-json FILE] [-go FILE] [-svg DIRECTORY]
@@ -6,9 +6,10 @@
 //	packet  ns per packet of the program alone (BPF_PROG_TEST_RUN)
 //	wire    packets per second over a pair of veth devices, none lost
 //	apply   how long a configuration takes, from 1 to 10,000 real servers
+//	sync    how fast the flow table gets to another director
 //
 // It prints a table; -json is for machines, -go has the lines of a Go benchmark,
-// ten for each, for benchstat, and -svg draws the plots of the README. It needs
+// most of them ten times, for benchstat, and -svg draws the plots of the README. It needs
 // root and leaves nothing behind, also when it is interrupted.
 //
 // # How a packet is measured
@@ -82,7 +83,7 @@ func bench(ctx context.Context, o options, out io.Writer) error {
 		return errors.New("needs root: BPF programs")
 	}
 	r := newReport()
-	for _, part := range []func(context.Context, options, *report) error{packets, overWire, applies} {
+	for _, part := range []func(context.Context, options, *report) error{packets, overWire, applies, syncs} {
 		if err := part(ctx, o, r); err != nil {
 			return err
 		}

@@ -24,6 +24,7 @@ type report struct {
 	Packets []packetResult `json:"packets"`
 	Wire    []wireResult   `json:"wire"`
 	Applies []applyResult  `json:"applies"`
+	Syncs   []syncResult   `json:"syncs"`
 }
 
 // series are samples of one quantity.
@@ -66,6 +67,18 @@ type wireResult struct {
 	Lost    int    `json:"lost"`    // by the director
 	Overrun uint64 `json:"overrun"` // by a ring of the veth devices
 }
+
+// syncResult is how fast flows get to another director.
+type syncResult struct {
+	Name    string `json:"name"`
+	Flows   int    `json:"flows"`
+	Seconds series `json:"seconds"`           // until it has them all
+	PerFlow series `json:"bytes_per_flow"`    // of UDP payload
+	Share   series `json:"percent,omitempty"` // of new connections that are there after 100 ms
+}
+
+// rate is in flows a second.
+func (s syncResult) rate() float64 { return float64(s.Flows) / s.Seconds.median() }
 
 // applyResult is the cost of a configuration, in microseconds.
 type applyResult struct {
@@ -135,10 +148,21 @@ func (r *report) text(out io.Writer) error {
 		}); err != nil {
 		return err
 	}
-	return table("A configuration, microseconds (visible: until a packet is forwarded by it; call: until Apply returns)",
+	if err := table("A configuration, microseconds (visible: until a packet is forwarded by it; call: until Apply returns)",
 		"real servers\tservices\tvisible\tbest\tworst\tcall\tbest\tworst\t", len(r.Applies), func(i int) string {
 			a := r.Applies[i]
 			return fmt.Sprintf("%d\t%d\t%s\t%s\t", a.Servers, a.Services, three(a.Visible, "%.0f"), three(a.Call, "%.0f"))
+		}); err != nil {
+		return err
+	}
+	return table("Flows to another director, seconds until it has them all",
+		"what\tflows\tmedian\tbest\tworst\tflows/s\tbytes/flow\tafter 100 ms\t", len(r.Syncs), func(i int) string {
+			s := r.Syncs[i]
+			rate, share := fmt.Sprintf("%.0f", s.rate()), ""
+			if len(s.Share) > 0 { // most of them before we began to count
+				rate, share = "", fmt.Sprintf("%.2f %%", s.Share.least())
+			}
+			return fmt.Sprintf("%s\t%d\t%s\t%s\t%.1f\t%s\t", s.Name, s.Flows, three(s.Seconds, "%.3f"), rate, s.PerFlow.median(), share)
 		})
 }
 
@@ -167,6 +191,13 @@ func (r *report) benchmark(out io.Writer) error {
 	for _, w := range r.Wire {
 		for _, v := range w.Rate {
 			if err := line(fmt.Sprintf("Wire/%s/cpus=%d", w.Name, w.CPUs), v, "packets/s"); err != nil {
+				return err
+			}
+		}
+	}
+	for _, s := range r.Syncs {
+		for i := range s.Seconds {
+			if _, err := fmt.Fprintf(out, "Benchmark%s \t1\t%.4g s\t%.4g B/flow\n", name("Sync/"+strings.ReplaceAll(s.Name, "/s", "ps")), s.Seconds[i], s.PerFlow[i]); err != nil {
 				return err
 			}
 		}
