@@ -3,6 +3,7 @@ package ipvs
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"systole/dataplane"
 )
@@ -41,6 +42,10 @@ func (o op) String() string {
 // one: per service servers are added, then weights raised, then lowered, then
 // servers removed. Services are removed last. A service that is equal gives
 // nothing.
+//
+// The last server is added first: the kernel puts a new one at the head of its
+// list, where turns begin. So they go through the servers of a new service in
+// the order in which they are configured, as they do in the other planes.
 func diff(old, want []Service) []op {
 	have := make(map[dataplane.ServiceKey]*Service, len(old))
 	for i := range old {
@@ -96,6 +101,8 @@ func diffServers(w *Service, old []Server) []op {
 			removed = append(removed, op{delServer, w, s})
 		}
 	}
+	slices.Reverse(serving)
+	slices.Reverse(quiesced)
 	ops := append(serving, quiesced...)
 	ops = append(ops, raised...)
 	ops = append(ops, lowered...)

@@ -27,6 +27,10 @@
 //  6. What List, ListConnections, ListTimeouts, ListDaemons and Save write is
 //     what ipvsadm 1.31 writes, byte for byte, but for thresholds, which it
 //     does not save; and ParseSave reads it.
+//  7. The contract of package dataplane is kept, with real packets, but for the
+//     deviations that planetest names, all of which are the kernel's ways
+//     (test/vm/guest, TestConformance). Turns of a new service go through its
+//     servers in the order in which they are configured.
 //
 // The kernel is spoken to over its generic netlink family directly: encode.go
 // and decode.go are all of it. A kernel without IPVS is found out by Open. A

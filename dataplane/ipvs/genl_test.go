@@ -257,8 +257,8 @@ func TestExplain(t *testing.T) {
 		err  error
 		want string
 	}{
-		{addService, &s, unix.ENOENT, `the kernel has no scheduler "rr" (modprobe ip_vs_rr): no such file or directory`},
-		{setService, &s, unix.ENOENT, `the kernel has no scheduler "rr" (modprobe ip_vs_rr): no such file or directory`},
+		{addService, &s, unix.ENOENT, `invalid snapshot: the kernel has no scheduler "rr" (modprobe ip_vs_rr): no such file or directory`},
+		{setService, &s, unix.ENOENT, `invalid snapshot: the kernel has no scheduler "rr" (modprobe ip_vs_rr): no such file or directory`},
 		{addService, &engine, unix.ENOENT, `the kernel has no scheduler "rr" or no persistence engine "sip" (modprobe ip_vs_rr, ip_vs_pe_sip): no such file or directory`},
 		{addService, &s, unix.EAFNOSUPPORT, "the kernel's IPVS has no IPv6 (CONFIG_IP_VS_IPV6): address family not supported by protocol"},
 		{addServer, &s, unix.EINVAL, "the kernel does not take this for the address of a host (is the network configured?): invalid argument"},

@@ -122,7 +122,7 @@ func explain(err error, o op) error {
 		return fmt.Errorf("the kernel has no scheduler %q or no persistence engine %q (modprobe ip_vs_%s, ip_vs_pe_%s): %w",
 			o.service.Scheduler, o.service.Engine, o.service.Scheduler, o.service.Engine, err)
 	case o.verb < addServer && errors.Is(err, unix.ENOENT):
-		return fmt.Errorf("the kernel has no scheduler %q (modprobe ip_vs_%s): %w", o.service.Scheduler, o.service.Scheduler, err)
+		return fmt.Errorf("%w: the kernel has no scheduler %q (modprobe ip_vs_%s): %w", dataplane.ErrInvalid, o.service.Scheduler, o.service.Scheduler, err)
 	case o.verb < addServer && errors.Is(err, unix.EAFNOSUPPORT):
 		return fmt.Errorf("the kernel's IPVS has no IPv6 (CONFIG_IP_VS_IPV6): %w", err)
 	case o.verb >= addServer && errors.Is(err, unix.EINVAL) && family(o.server.Addr.Addr()) != family(o.service.Key.VIP):

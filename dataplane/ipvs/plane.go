@@ -52,7 +52,7 @@ type Plane struct {
 var _ dataplane.Plane = (*Plane)(nil)
 
 // ErrClosed is returned after Close.
-var ErrClosed = errors.New("the IPVS plane is closed")
+var ErrClosed = fmt.Errorf("%w: the IPVS plane is closed", dataplane.ErrUnavailable)
 
 // ErrHalfway marks an Apply that failed and could not be undone: the table is
 // neither what it was nor what it should be. The next Apply starts from what

@@ -210,8 +210,8 @@ func TestStats(t *testing.T) {
 	p := plane(k)
 	apply(t, p, snapshot(service(80, [2]int{1, 1}, [2]int{2, 1}), service(81)))
 	i := k.find(&Service{Key: service(80).Key})
-	k.table[i].Servers[0].Active, k.table[i].Servers[1].Inactive = 3, 4
-	k.table[i].Servers[0].Persistent = 9
+	k.table[i].Servers[1].Active, k.table[i].Servers[0].Inactive = 3, 4 // the first one configured is at the head
+	k.table[i].Servers[1].Persistent = 9
 	key := service(80).Key
 	k.seen(key)
 	st, err := p.Stats()

@@ -149,6 +149,14 @@ func checkServer(svc *dataplane.Service, r *dataplane.RealServer) error {
 func want(s dataplane.Snapshot) ([]Service, error) {
 	vips := make(map[netip.Addr]bool, len(s.VIPs))
 	for _, v := range s.VIPs {
+		switch {
+		case !v.Addr.IsValid():
+			return nil, fmt.Errorf("%w: a virtual address that is none", dataplane.ErrInvalid)
+		case vips[v.Addr]:
+			return nil, fmt.Errorf("%w: virtual address %s: listed twice", dataplane.ErrInvalid, v.Addr)
+		case v.Role > dataplane.Draining:
+			return nil, fmt.Errorf("%w: virtual address %s: no such role: %d", dataplane.ErrInvalid, v.Addr, uint8(v.Role))
+		}
 		vips[v.Addr] = true
 	}
 	seen := make(map[dataplane.ServiceKey]bool, len(s.Services))

@@ -96,6 +96,21 @@ func TestWant(t *testing.T) {
 	}
 }
 
+// Virtual addresses that make no sense are refused.
+func TestRefusedAddresses(t *testing.T) {
+	for want, vips := range map[string][]dataplane.VIP{
+		"a virtual address that is none":                    {{}},
+		"virtual address 192.168.145.101: listed twice":     {{Addr: vip}, {Addr: vip, Role: dataplane.Active}},
+		"virtual address 192.168.145.101: no such role: 99": {{Addr: vip, Role: 99}},
+	} {
+		k := &fake{}
+		_, err := plane(k).Apply(dataplane.Snapshot{VIPs: vips})
+		if !errors.Is(err, dataplane.ErrInvalid) || err.Error() != "invalid snapshot: "+want || k.count != 0 {
+			t.Errorf("%v, want %q; %d commands", err, want, k.count)
+		}
+	}
+}
+
 // What IPVS has not is refused with a reason, by Carries and by Apply, and no
 // command is sent.
 func TestRefused(t *testing.T) {
@@ -148,7 +163,9 @@ func TestRefused(t *testing.T) {
 	} {
 		s := snapshot(service(80, [2]int{1, 1}, [2]int{2, 1}))
 		c.spoil(&s.Services[0], &s.Services[0].Servers[0])
-		s.VIPs = append(s.VIPs, dataplane.VIP{Addr: s.Services[0].VIP})
+		if a := s.Services[0].VIP; a.IsValid() && a != vip {
+			s.VIPs = append(s.VIPs, dataplane.VIP{Addr: a})
+		}
 		if err := Carries(s.Services[0]); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want ...%s...", c.name, err, c.want)
 		}
