@@ -67,8 +67,9 @@ type Counters struct {
 	OutBytes   uint64 `json:"out_bytes,omitempty"`
 }
 
-// Conns are the flows there are now, as IPVS counts them: ActiveConn are
-// established TCP connections, InActConn all others (opening, closing, UDP).
+// Conns are the flows there are now, as IPVS counts them: ActiveConn are TCP
+// connections that are established or half open and SCTP associations that are
+// established, InActConn all others (closing, UDP).
 type Conns struct {
 	Active   uint64 `json:"active"`
 	Inactive uint64 `json:"inactive"`

@@ -427,7 +427,7 @@ func TestStatsAreOfBoth(t *testing.T) {
 	}
 	web, db := p.snap.Services[0].ServiceKey, p.snap.Services[1].ServiceKey
 	if st.Services[web].Connections != 2 || st.Services[db].Packets != 1 || st.Flows != 1 ||
-		st.Conns[dataplane.ServerKey{Service: web, Server: serverIP}].Inactive != 2 {
+		st.Conns[dataplane.ServerKey{Service: web, Server: serverIP}].Active != 2 {
 		t.Errorf("%+v", st)
 	}
 	if err := errors.Join(p.Close(), p.Close()); err != nil || !p.xdp.Closed() || !p.ipvs.Closed() {

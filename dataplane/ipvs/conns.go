@@ -220,7 +220,7 @@ func flowState(p dataplane.Protocol, state string) dataplane.FlowState {
 	}
 	switch state {
 	case "FIN_WAIT", "TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK",
-		"SHUTDOWN_SENT", "SHUTDOWN_RECEIVED", "SHUTDOWN_ACK_SENT", "REJECTED", "CLOSED":
+		"S-SENT", "S-RECEIVED", "S-ACK-SENT", "REJECTED", "CLOSED":
 		return dataplane.FlowFin
 	}
 	return dataplane.FlowSyn
@@ -247,9 +247,18 @@ func wholeLife(state string, p dataplane.Protocol, t dataplane.Timeouts) time.Du
 
 // ConnectionOf is a flow of another plane in the kernel's words.
 func ConnectionOf(f dataplane.Flow) Connection {
+	state := f.State.String()
+	if f.Service.Protocol == dataplane.SCTP {
+		switch f.State {
+		case dataplane.FlowSyn:
+			state = "INIT1"
+		case dataplane.FlowFin:
+			state = "S-RECEIVED"
+		}
+	}
 	return Connection{
 		Protocol: strings.ToUpper(f.Service.Protocol.String()), Client: f.Client,
 		Virtual: netip.AddrPortFrom(f.Service.VIP, f.Port), Server: netip.AddrPortFrom(f.Server, f.Port),
-		State: f.State.String(), Expires: f.Expires,
+		State: state, Expires: f.Expires,
 	}
 }

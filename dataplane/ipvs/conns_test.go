@@ -184,10 +184,22 @@ func TestFlowStates(t *testing.T) {
 		{dataplane.TCP, "NONE", dataplane.FlowSyn}, {dataplane.TCP, "SYNACK", dataplane.FlowSyn},
 		{dataplane.TCP, "ESTABLISHED", dataplane.FlowEstablished}, {dataplane.TCP, "TIME_WAIT", dataplane.FlowFin},
 		{dataplane.SCTP, "ESTABLISHED", dataplane.FlowEstablished}, {dataplane.SCTP, "INIT1", dataplane.FlowSyn},
-		{dataplane.SCTP, "SHUTDOWN_SENT", dataplane.FlowFin}, {dataplane.UDP, "UDP", dataplane.FlowUDP},
+		{dataplane.SCTP, "S-RECEIVED", dataplane.FlowFin}, {dataplane.UDP, "UDP", dataplane.FlowUDP},
 	} {
 		if got := flowState(c.protocol, c.state); got != c.want {
 			t.Errorf("%s %s: %s", c.protocol, c.state, got)
+		}
+	}
+}
+
+// Flows of another plane have the kernel's words for their states.
+func TestStatesThereAndBack(t *testing.T) {
+	for _, p := range []dataplane.Protocol{dataplane.TCP, dataplane.SCTP} {
+		for _, s := range []dataplane.FlowState{dataplane.FlowSyn, dataplane.FlowEstablished, dataplane.FlowFin} {
+			c := ConnectionOf(dataplane.Flow{Service: dataplane.ServiceKey{VIP: vip, Port: 80, Protocol: p}, State: s})
+			if got := flowState(p, c.State); got != s {
+				t.Errorf("%s %s: %s is %s", p, s, c.State, got)
+			}
 		}
 	}
 }

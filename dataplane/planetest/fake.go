@@ -244,7 +244,7 @@ func (f *Fake) Stats() (dataplane.Stats, error) {
 	for k, fl := range f.flows {
 		key := dataplane.ServerKey{Service: k.service, Server: fl.server}
 		c := st.Conns[key]
-		if fl.established && !fl.closed {
+		if k.service.Protocol == dataplane.TCP && !fl.closed {
 			c.Active++
 		} else {
 			c.Inactive++

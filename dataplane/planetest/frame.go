@@ -20,7 +20,7 @@ type Frame struct {
 	VLANs      []uint16 // tags, the outer first; of two the outer is a service tag
 	From, To   netip.AddrPort
 	Protocol   dataplane.Protocol // TCP, UDP, SCTP, or any other without a header
-	Flags      string             // TCP: letters of "SAFRP"; SCTP has a chunk like it
+	Flags      string             // TCP: letters of "SAFRP"; SCTP has a chunk like it; "E" is its COOKIE ECHO
 	Options    []byte             // of IPv4, in multiples of 4 bytes
 	Extensions []Extension        // of IPv6, before a fragment's
 	MF         bool               // more fragments
@@ -154,6 +154,8 @@ func (f Frame) chunk() uint8 {
 		return 7 // SHUTDOWN
 	case f.Flags == "S":
 		return 1 // INIT
+	case f.Flags == "E":
+		return 10 // COOKIE ECHO
 	}
 	return 0 // DATA
 }

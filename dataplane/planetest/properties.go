@@ -209,9 +209,13 @@ func testServiceComesAndGoes(b *bench) {
 		"address": {},
 	} {
 		b.apply(gone)
+		want := Passed
+		if name == "service" && b.deviates(LostDrops) {
+			want = Dropped
+		}
 		for _, flags := range []string{"A", "S"} {
-			if out := b.Send(b.frame(web, 0, flags)); out.Verdict != Passed {
-				b.Errorf("without the %s: %s", name, out)
+			if out := b.Send(b.frame(web, 0, flags)); out.Verdict != want {
+				b.Errorf("without the %s: %s, want %s", name, out, want)
 			}
 		}
 	}
@@ -231,7 +235,7 @@ func testRolesKeepFlows(b *bench) {
 			b.expectTo(b.frame(web, 0, "S"), server(1, 1))
 		}
 		want := Outcome{Forwarded, server(1, 1).MAC}
-		if role == dataplane.Standby {
+		if role == dataplane.Standby || role == dataplane.Draining && b.deviates(OwnersOnly) {
 			want = Outcome{Verdict: Passed}
 		}
 		b.expect(b.frame(web, 0, "A"), want)

@@ -93,10 +93,7 @@ func testOnePacket(b *bench, _ dataplane.Snapshot) {
 	for i := range 9 {
 		b.expectTo(b.frame(dns, 1, ""), server(byte(i%3+1), 1))
 	}
-	st, err := b.Plane.Stats()
-	if err != nil {
-		b.Fatal(err)
-	}
+	st := b.stats(func(st dataplane.Stats) bool { return st.Services[dns].Connections == 9 })
 	if c := st.Services[dns]; c.Connections != 9 || st.Flows > 0 {
 		b.Errorf("nine datagrams made %d connections and %d flows, want 9 and none", c.Connections, st.Flows)
 	}

@@ -112,7 +112,19 @@ type flowTable []bpf.DirectorBucket
 // census is what a flow table holds, in all and by server id.
 type census struct {
 	total int64
-	conns []dataplane.Conns
+	conns []inState
+}
+
+// inState are the flows of one server by their state.
+type inState struct{ opening, established, other uint64 }
+
+// conns are they as IPVS counts them. Half open connections are active, but of
+// SCTP (ip_vs_proto_tcp.c, ip_vs_proto_sctp.c).
+func (n inState) conns(p dataplane.Protocol) dataplane.Conns {
+	if p == dataplane.TCP {
+		return dataplane.Conns{Active: n.opening + n.established, Inactive: n.other}
+	}
+	return dataplane.Conns{Active: n.established, Inactive: n.opening + n.other}
 }
 
 // serviceTimeouts are the timeouts of all services, by id.
@@ -121,7 +133,7 @@ type serviceTimeouts = [MaxServices + 1]stateTimeouts
 // count counts the flows that have not expired. now is in age units; server ids
 // are below ids.
 func (t flowTable) count(now uint32, timeouts *serviceTimeouts, ids int) census {
-	c := census{conns: make([]dataplane.Conns, ids)}
+	c := census{conns: make([]inState, ids)}
 	for i := range t {
 		for j := range t[i].Way {
 			c.add(atomic.LoadUint64(&t[i].Way[j].Val), now, timeouts)
@@ -138,10 +150,13 @@ func (c *census) add(val uint64, now uint32, timeouts *serviceTimeouts) {
 		return
 	}
 	c.total++
-	if bpf.DirectorFlowState(state) == bpf.DirectorFlowStateFLOW_ESTABLISHED {
-		c.conns[id].Active++
-	} else {
-		c.conns[id].Inactive++
+	switch bpf.DirectorFlowState(state) {
+	case bpf.DirectorFlowStateFLOW_ESTABLISHED:
+		c.conns[id].established++
+	case bpf.DirectorFlowStateFLOW_SYN:
+		c.conns[id].opening++
+	default:
+		c.conns[id].other++
 	}
 }
 

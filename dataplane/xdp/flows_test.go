@@ -274,9 +274,9 @@ func TestActiveAndInactive(t *testing.T) {
 	for _, c := range st.Conns {
 		active, inactive = active+c.Active, inactive+c.Inactive
 	}
-	// Client 1 is established; 0 is closing, 7 opening, 9 is UDP.
-	if active != 1 || inactive != 3 || st.Flows != 4 || st.FlowTableSize != 1024+512 || st.FlowTableBytes != 16*1024+32*512 {
-		t.Errorf("%d active, %d inactive, %d of %d entries in %d bytes; want 1, 3, 4 of 1536 in 32768", active, inactive, st.Flows, st.FlowTableSize, st.FlowTableBytes)
+	// Client 1 is established, 7 opening; 0 is closing, 9 is UDP.
+	if active != 2 || inactive != 2 || st.Flows != 4 || st.FlowTableSize != 1024+512 || st.FlowTableBytes != 16*1024+32*512 {
+		t.Errorf("%d active, %d inactive, %d of %d entries in %d bytes; want 2, 2, 4 of 1536 in 32768", active, inactive, st.Flows, st.FlowTableSize, st.FlowTableBytes)
 	}
 }
 
@@ -346,5 +346,21 @@ func TestAnEndedFlowDoesNotAnswerForANewOneOfThePeer(t *testing.T) {
 	}
 	if !toServer(client(0, "S")) || !toServer(client(0, "A")) {
 		t.Error("a new connection from the same port did not get its server")
+	}
+}
+
+// Which states are active is the protocol's affair.
+func TestActiveByProtocol(t *testing.T) {
+	n := inState{opening: 1, established: 2, other: 4}
+	for p, want := range map[dataplane.Protocol]dataplane.Conns{
+		dataplane.TCP:  {Active: 3, Inactive: 4},
+		dataplane.SCTP: {Active: 2, Inactive: 5},
+	} {
+		if got := n.conns(p); got != want {
+			t.Errorf("%s: %+v, want %+v", p, got, want)
+		}
+	}
+	if got := (inState{other: 4}).conns(dataplane.UDP); got != (dataplane.Conns{Inactive: 4}) {
+		t.Errorf("udp: %+v", got)
 	}
 }

@@ -349,7 +349,7 @@ func (p *Plane) takeBackIDs(s dataplane.Snapshot) error {
 	for i := range p.active().Servers {
 		svc := p.active().Servers[i].Service
 		// Who has left stays for the flows it has.
-		if svc != 0 && (svc&serverLeft == 0 || flows.conns[i] != (dataplane.Conns{})) {
+		if svc != 0 && (svc&serverLeft == 0 || flows.conns[i] != (inState{})) {
 			servers[uint16(i)] = true
 		}
 	}

@@ -61,7 +61,7 @@ func (p *Plane) Stats() (dataplane.Stats, error) {
 		}
 		st.Services[s.key.Service] = add(st.Services[s.key.Service], c)
 		if s.listed {
-			st.Servers[s.key], st.Conns[s.key] = c, flows.conns[s.id]
+			st.Servers[s.key], st.Conns[s.key] = c, flows.conns[s.id].conns(s.key.Service.Protocol)
 		}
 	}
 	st.Flows, st.FlowTableSize = flows.total, p.cfg.Flows+p.cfg.Flows6
