@@ -9,18 +9,19 @@ import (
 )
 
 // ErrNoFlows means that no data plane here shows its flows.
-var ErrNoFlows = errors.New("no data plane here shows its flows: they are in kernel IPVS (ipvsadm -lnc)")
+var ErrNoFlows = errors.New("no such data plane here that shows its flows")
 
-// Flows are the flows of all data planes that show them, as they are met: there
-// is no moment for which the list is true. It asks the planes, not the
-// director's loop: nothing waits for who reads it. ErrNoFlows if there are none.
-func (d *Director) Flows() (iter.Seq[dataplane.Flow], error) {
+// Flows are the flows of the data plane of that name, "xdp" or "ipvs", or ("")
+// of all that show them, as they are met: there is no moment for which the list
+// is true. It asks the planes, not the director's loop: nothing waits for who
+// reads it. ErrNoFlows if there is no such plane.
+func (d *Director) Flows(plane string) (iter.Seq[dataplane.Flow], error) {
 	type table interface {
 		Flows() iter.Seq[dataplane.Flow]
 	}
 	var tables []iter.Seq[dataplane.Flow]
 	for _, p := range d.singlePlanes() {
-		if t, ok := p.(table); ok {
+		if t, ok := p.(table); ok && (plane == "" || p.Info().Name == plane) {
 			tables = append(tables, t.Flows())
 		}
 	}

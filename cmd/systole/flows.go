@@ -17,6 +17,7 @@ import (
 )
 
 type flowsCmd struct {
+	Plane   string     `help:"Only of this data plane: xdp or ipvs." placeholder:"PLANE" enum:",xdp,ipvs" default:""`
 	Client  string     `help:"Only of clients with this address, address and port, or prefix (10.0.0.0/8)." placeholder:"CLIENT"`
 	Service string     `help:"Only of this virtual service (192.168.145.101:80/tcp), or of all of an address." placeholder:"SERVICE"`
 	Server  netip.Addr `help:"Only those that this real server has." placeholder:"ADDRESS"`
@@ -44,7 +45,7 @@ func (c flowsCmd) Run(ctx context.Context) error {
 }
 
 func (c flowsCmd) query() (api.FlowQuery, error) {
-	q := api.FlowQuery{Service: c.Service, Server: c.Server, State: c.State, By: c.By, Limit: c.Limit}
+	q := api.FlowQuery{Plane: c.Plane, Service: c.Service, Server: c.Server, State: c.State, By: c.By, Limit: c.Limit}
 	if c.Limit < 0 {
 		return q, errors.New("--limit cannot be negative; 0 is all")
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"systole/control"
+	"systole/control/api"
 	"systole/dataplane"
 	"systole/dataplane/ipvs"
 )
@@ -36,7 +37,7 @@ type ipvsListCmd struct {
 	TunInfo    bool `xor:"view" help:"Tunnels."`
 	Timeout    bool `xor:"view" help:"The timeouts of connections that services do not set."`
 	Daemon     bool `xor:"view" help:"The kernel's own sync daemons."`
-	Connection bool `short:"c" xor:"view" help:"The kernel's IPVS connections."`
+	Connection bool `short:"c" xor:"view" help:"The connections of either plane. Of persistent clients, those that IPVS remembers."`
 
 	PersistentConn bool          `help:"Clients that persistence binds; with -c, what persistence engines found."`
 	Interval       time.Duration `default:"2s" help:"Between the two looks of --rate. The kernel's IPVS counts every two seconds."`
@@ -155,7 +156,7 @@ func (c ipvsListCmd) daemons(w io.Writer) error {
 	return err
 }
 
-// connections are the kernel's, if it has IPVS.
+// connections are those of both planes.
 func (c ipvsListCmd) connections(ctx context.Context, w io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -163,19 +164,74 @@ func (c ipvsListCmd) connections(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(s.Planes, func(p control.PlaneState) bool { return p.Name == "ipvs" && !p.Absent }) {
-		return errors.New("there is no IPVS here: the connections are flows of the xdp plane (systole flows)")
+	has := func(name string) bool {
+		return slices.ContainsFunc(s.Planes, func(p control.PlaneState) bool { return p.Name == name && !p.Absent })
 	}
-	return kernelIPVS(func(p *ipvs.Plane) error {
-		var all []ipvs.Connection
+	var kernel []ipvs.Connection
+	if has("ipvs") {
+		if kernel, err = kernelConnections(); err != nil {
+			return err
+		}
+	}
+	var flows []dataplane.Flow
+	if has("xdp") {
+		for l, err := range c.client().Flows(ctx, api.FlowQuery{Plane: "xdp"}) {
+			if err != nil {
+				return err
+			}
+			if l.Flow == nil {
+				break // the end
+			}
+			f, err := l.Flow.Described()
+			if err != nil {
+				return fmt.Errorf("answer not understood (is the director of another version?): %w", err)
+			}
+			flows = append(flows, f)
+		}
+	}
+	return ipvs.ListConnections(w, bothPlanes(s, kernel, flows), c.PersistentConn)
+}
+
+func kernelConnections() (all []ipvs.Connection, err error) {
+	err = kernelIPVS(func(p *ipvs.Plane) error {
 		for conn, err := range p.Connections() {
 			if err != nil {
 				return err
 			}
 			all = append(all, conn)
 		}
-		return ipvs.ListConnections(w, all, c.PersistentConn)
+		return nil
 	})
+	return all, err
+}
+
+// bothPlanes are the kernel's connections and the flows of xdp. After planes have
+// taken turns both have some: told is then what the plane has that carries the
+// service.
+func bothPlanes(s *control.State, kernel []ipvs.Connection, flows []dataplane.Flow) []ipvs.Connection {
+	type end struct {
+		protocol        string
+		client, virtual netip.AddrPort
+	}
+	at := make(map[end]int, len(kernel))
+	for i, c := range kernel {
+		at[end{c.Protocol, c.Client, c.Virtual}] = i
+	}
+	carries := make(map[string]bool)
+	for _, svc := range s.Services {
+		carries[svc.Service] = svc.Plane == "xdp"
+	}
+	for _, f := range flows {
+		c := ipvs.ConnectionOf(f)
+		i, twice := at[end{c.Protocol, c.Client, c.Virtual}]
+		switch {
+		case !twice:
+			kernel = append(kernel, c)
+		case carries[f.Service.String()]:
+			kernel[i] = c
+		}
+	}
+	return kernel
 }
 
 type ipvsSaveCmd struct {

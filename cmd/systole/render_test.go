@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -307,5 +308,45 @@ func TestOwnershipInWords(t *testing.T) {
 		if got := ownership(tt.t); got != tt.want {
 			t.Errorf("%+v: %q, want %q", tt.t, got, tt.want)
 		}
+	}
+}
+
+// What both planes have is told once, as the plane has it that carries the
+// service.
+func TestConnectionsOfBothPlanes(t *testing.T) {
+	key := func(port uint16) dataplane.ServiceKey {
+		return dataplane.ServiceKey{VIP: netip.MustParseAddr("192.168.145.101"), Port: port, Protocol: dataplane.TCP}
+	}
+	flow := func(from string, port uint16, server string) dataplane.Flow {
+		return dataplane.Flow{
+			Client: netip.MustParseAddrPort(from), Service: key(port), Port: port, Server: netip.MustParseAddr(server),
+			State: dataplane.FlowFin, Expires: 119 * time.Second,
+		}
+	}
+	kernel := func(from string, port uint16, server string) ipvs.Connection {
+		f := flow(from, port, server)
+		f.State, f.Expires = dataplane.FlowEstablished, 800*time.Second
+		return ipvs.ConnectionOf(f)
+	}
+	s := &control.State{Services: []control.ServiceState{
+		{Service: key(80).String(), Plane: "xdp"}, {Service: key(81).String(), Plane: "ipvs"},
+	}}
+	const a, b = "192.168.145.11", "192.168.145.12"
+	got := bothPlanes(s,
+		[]ipvs.Connection{kernel("10.0.0.1:1000", 80, a), kernel("10.0.0.1:1000", 81, a), kernel("10.0.0.3:3000", 80, a)},
+		[]dataplane.Flow{flow("10.0.0.1:1000", 80, b), flow("10.0.0.1:1000", 81, b), flow("10.0.0.2:2000", 81, b)})
+	var out strings.Builder
+	if err := ipvs.ListConnections(&out, got, false); err != nil {
+		t.Fatal(err)
+	}
+	const want = `IPVS connection entries
+pro expire state       source             virtual            destination
+TCP 01:59  FIN_WAIT    10.0.0.1:1000      192.168.145.101:80 192.168.145.12:80
+TCP 13:20  ESTABLISHED 10.0.0.1:1000      192.168.145.101:81 192.168.145.11:81
+TCP 13:20  ESTABLISHED 10.0.0.3:3000      192.168.145.101:80 192.168.145.11:80
+TCP 01:59  FIN_WAIT    10.0.0.2:2000      192.168.145.101:81 192.168.145.12:81
+`
+	if out.String() != want {
+		t.Errorf("got\n%swant\n%s", &out, want)
 	}
 }

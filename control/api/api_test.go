@@ -59,7 +59,10 @@ func (f *fakeDirector) RemoveNodes(_ context.Context, names []string) error {
 func (f *fakeDirector) ChoosePlane(_ context.Context, plane string) error {
 	return f.note("plane", plane)
 }
-func (f *fakeDirector) Flows() (iter.Seq[dataplane.Flow], error) {
+func (f *fakeDirector) Flows(plane string) (iter.Seq[dataplane.Flow], error) {
+	if plane == "ipvs" {
+		return slices.Values(f.flows[:1]), f.err
+	}
 	return slices.Values(f.flows), f.err
 }
 func (f *fakeDirector) Observe(cfg observe.Config) (observe.Source, error) {

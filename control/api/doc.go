@@ -13,7 +13,7 @@
 //	GET  /v1/events     ?kinds=message,node,link,view&type=app.deploy
 //	                    hear the cluster: client.Event, one a line
 //
-//	GET  /v1/flows      ?client=10.0.0.0/8&port=&service=192.168.145.101:80/tcp&server=192.168.145.200&state=ESTABLISHED&by=server&limit=100
+//	GET  /v1/flows      ?plane=xdp&client=10.0.0.0/8&port=&service=192.168.145.101:80/tcp&server=192.168.145.200&state=ESTABLISHED&by=server&limit=100
 //	                    the flow table, or counts of it: FlowLine, one a line; all parameters are optional
 //	POST /v1/observe    {"client":"10.0.0.1","service":"192.168.145.101:80/tcp","server":"","verdicts":["tx"],"snap":128,"in":true,"out":true,"rate":1000}
 //	                    single packets and what became of them: ObserveLine, one a line, until the reader leaves

@@ -31,6 +31,22 @@ type Flow struct {
 	Expires time.Duration  `json:"expires_ns"` // until it is forgotten
 }
 
+// Described is the flow in the planes' own terms.
+func (f *Flow) Described() (dataplane.Flow, error) {
+	key, err := dataplane.ParseServiceKey(f.Service)
+	if err != nil {
+		return dataplane.Flow{}, err
+	}
+	i := slices.Index(flowStates, f.State)
+	if i < 0 {
+		return dataplane.Flow{}, fmt.Errorf("state %q: one of %s", f.State, strings.Join(flowStates, ", "))
+	}
+	return dataplane.Flow{
+		Client: f.Client, Service: key, Port: f.Port, Server: f.Server, State: dataplane.FlowSyn + dataplane.FlowState(i),
+		Age: f.Age, Expires: f.Expires,
+	}, nil
+}
+
 // FlowGroup is how many flows have something in common: a server, a service, a
 // client address, a state.
 type FlowGroup struct {
@@ -56,6 +72,7 @@ type FlowLine struct {
 
 // FlowQuery says which flows are wanted: those that fit all of it.
 type FlowQuery struct {
+	Plane   string       // "xdp", "ipvs"; "": all
 	Client  netip.Prefix // source addresses; zero: any
 	Port    uint16       // source port; 0: any
 	Service string       // as dataplane.ServiceKey's String; or its address alone; "": any
@@ -69,7 +86,7 @@ type FlowQuery struct {
 // but a flood can come from any number of addresses.
 const maxGroups = 1 << 16
 
-// flowStates are the words for them.
+// flowStates are the words for them, from FlowSyn on.
 var flowStates = []string{
 	dataplane.FlowSyn.String(), dataplane.FlowEstablished.String(), dataplane.FlowFin.String(), dataplane.FlowUDP.String(),
 }
@@ -83,6 +100,7 @@ func (q FlowQuery) values() url.Values {
 			v.Set(name, value)
 		}
 	}
+	set("plane", q.Plane, q.Plane != "")
 	set("client", q.Client.String(), q.Client.IsValid())
 	set("port", strconv.Itoa(int(q.Port)), q.Port != 0)
 	set("service", q.Service, q.Service != "")
@@ -101,6 +119,8 @@ func parseFlowQuery(v url.Values) (q FlowQuery, err error) {
 		}
 		value := values[0]
 		switch name {
+		case "plane":
+			q.Plane = value
 		case "client":
 			q.Client, err = netip.ParsePrefix(value)
 		case "port":
@@ -127,7 +147,7 @@ func parseFlowQuery(v url.Values) (q FlowQuery, err error) {
 				err = fmt.Errorf("%d: a number of lines, 0 for all, -1 for none", q.Limit)
 			}
 		default:
-			err = errors.New("unknown: client, port, service, server, state, by or limit")
+			err = errors.New("unknown: plane, client, port, service, server, state, by or limit")
 		}
 		if err != nil {
 			return q, fmt.Errorf("query: %s: %w", name, err)
@@ -264,7 +284,7 @@ func listFlows(w http.ResponseWriter, r *http.Request, d Director) {
 		reply(w, nil, err)
 		return
 	}
-	flows, err := d.Flows()
+	flows, err := d.Flows(q.Plane)
 	if err != nil {
 		reply(w, nil, err)
 		return

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -65,6 +66,7 @@ func TestFlowsAreFiltered(t *testing.T) {
 		want  string
 	}{
 		{"all", FlowQuery{}, "10.0.0.1:40000>80 10.0.0.1:40001>80 10.0.7.2:40000>80 10.0.0.1:53000>53 [2001:db8::1]:1>22 5/0"},
+		{"plane", FlowQuery{Plane: "ipvs"}, "10.0.0.1:40000>80 1/0"},
 		{"client", FlowQuery{Client: netip.MustParsePrefix("10.0.7.0/24")}, "10.0.7.2:40000>80 1/0"},
 		{"port", FlowQuery{Port: 40000}, "10.0.0.1:40000>80 10.0.7.2:40000>80 2/0"},
 		{"service", FlowQuery{Service: "192.168.145.101:53/udp"}, "10.0.0.1:53000>53 1/0"},
@@ -299,6 +301,29 @@ func TestObservationsThatAreRefused(t *testing.T) {
 		head, _, _ := strings.Cut(answer, "\r\n")
 		if !strings.Contains(answer, tt.want) || !strings.Contains(head, "409") && !strings.Contains(head, "503") {
 			t.Errorf("%s: %q, want a refusal with %q", tt.body, answer, tt.want)
+		}
+	}
+}
+
+// What the API tells of a flow is enough to have it again.
+func TestFlowDescribed(t *testing.T) {
+	flows := someFlows()
+	i := 0
+	for l := range (FlowQuery{}).answer(slices.Values(flows)) {
+		if l.Flow == nil {
+			break
+		}
+		if f, err := l.Flow.Described(); err != nil || f != flows[i] {
+			t.Errorf("%+v, %v; want %+v", f, err, flows[i])
+		}
+		i++
+	}
+	if i != len(flows) {
+		t.Errorf("%d flows of %d", i, len(flows))
+	}
+	for _, f := range []Flow{{Service: "x", State: "UDP"}, {Service: "192.168.145.101:80/tcp", State: "OPEN"}} {
+		if d, err := f.Described(); err == nil {
+			t.Errorf("%+v is %+v", f, d)
 		}
 	}
 }

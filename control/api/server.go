@@ -54,7 +54,7 @@ type Director interface {
 	AddNodes(ctx context.Context, names []string) error
 	RemoveNodes(ctx context.Context, names []string) error
 	ChoosePlane(ctx context.Context, plane string) error
-	Flows() (iter.Seq[dataplane.Flow], error)
+	Flows(plane string) (iter.Seq[dataplane.Flow], error)
 	Observe(cfg observe.Config) (observe.Source, error)
 }
 
