@@ -30,6 +30,7 @@ type Cluster interface {
 	View() hb.View
 	SetKeys(wire.Keys) error
 	SetEnds(bool) error
+	Beat() error
 	AddNodes(names []string) error
 	RemoveNodes(names []string) error
 }

@@ -17,6 +17,7 @@ import (
 	"systole/control/config"
 	"systole/control/health"
 	"systole/control/neighbour"
+	"systole/control/takeover"
 	"systole/control/vip"
 	"systole/dataplane"
 	"systole/dataplane/fallback"
@@ -142,6 +143,12 @@ func (f fakeCluster) SetEnds(ends bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.rights = append(f.rights, fmt.Sprintf("ends=%v", ends))
+	return nil
+}
+func (f fakeCluster) Beat() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rights = append(f.rights, "beat")
 	return nil
 }
 func (f fakeCluster) Events() <-chan hb.Event { return f.events }
@@ -271,8 +278,6 @@ func TestAloneTakesEverythingInTheRightOrder(t *testing.T) {
 	})
 }
 
-// The first packet of a living peer need not be its status: the cluster is
-// complete then, and the peer's groups must not be taken for orphans.
 // Who says that his data plane ends with him is believed as soon as his port is
 // closed: it must be true before it is said, and be taken back before it is not.
 func TestSaysThatTheDataPlaneEndsOnlyWhileItDoes(t *testing.T) {
@@ -306,6 +311,37 @@ func TestSaysThatTheDataPlaneEndsOnlyWhileItDoes(t *testing.T) {
 	})
 }
 
+// A lease that has lapsed begins anew with a beat: it is sent at once, not when
+// the next is due.
+func TestBeatsAtOnceWhenArmedAfterALapse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, d, _ := startDirector(t)
+		w.peer = hb.PeerView{Name: "node2", Status: hb.Active, Heard: true}
+		w.events <- hb.NodeChanged{Node: "node2", From: hb.Init, To: hb.Active}
+		w.events <- hb.Joined{}
+		synctest.Wait()
+		beats := func() (n int) {
+			for _, what := range w.rights {
+				if what == "beat" {
+					n++
+				}
+			}
+			return n
+		}
+		d.lease(takeover.Lease{Mode: takeover.LeaseArmed})
+		if n := beats(); n != 0 {
+			t.Errorf("%d beats for a lease that runs", n)
+		}
+		d.lease(takeover.Lease{Mode: takeover.LeaseSuspended})
+		d.lease(takeover.Lease{Mode: takeover.LeaseArmed})
+		if n := beats(); n != 1 {
+			t.Errorf("%d beats for a lease that begins anew", n)
+		}
+	})
+}
+
+// The first packet of a living peer need not be its status: the cluster is
+// complete then, and the peer's groups must not be taken for orphans.
 func TestAPeerHeardBeforeItsFirstStatusIsNotAbsent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, d, _ := startDirector(t)

@@ -239,11 +239,19 @@ func (d *Director) lease(o takeover.Lease) {
 	if mode == LeaseUnlimited {
 		d.tellEnds(mode)
 	}
+	was, _ := d.Lease.Mode()
 	if err := d.Lease.Set(d.Now(), mode); err != nil {
 		d.event("dataplane", slog.LevelError, "lease not granted: %v", err)
 		return
 	}
 	d.tellEnds(mode)
+	// A lease that has lapsed begins with the next beat (Lease.Set), and clients
+	// wait for it.
+	if was == LeaseSuspended && mode == LeaseArmed {
+		if err := d.Cluster.Beat(); err != nil {
+			d.event("cluster", slog.LevelError, "beat not sent: %v", err)
+		}
+	}
 }
 
 // classOf is the class of a group from our point of view.

@@ -224,6 +224,10 @@ func (c *Core) SetEnds(now time.Time, ends bool) {
 	}
 }
 
+// Beat sends a beat now, beside those at their times: the lease that comes with
+// it, and the others' patience, begin anew.
+func (c *Core) Beat(now time.Time) { c.sendStatus(c.enter(now)) }
+
 // Keepalive is the period of our beats. Who calls the core later than this
 // after its Deadline has stood still.
 func (c *Core) Keepalive() time.Duration { return c.cfg.Keepalive }

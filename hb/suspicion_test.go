@@ -356,6 +356,18 @@ func TestSlowLineMayStillAnswer(t *testing.T) {
 	}
 }
 
+// TestBeat: a beat out of turn leaves the others at their times.
+func TestBeat(t *testing.T) {
+	c := joined(t, testConfig())
+	c.Drain()
+	next := c.Deadline()
+	c.Beat(testTime)
+	out := c.Drain().Packets
+	if len(out) != 1 || !out[0].Beat || out[0].Again || !c.Deadline().Equal(next) {
+		t.Errorf("%d packets, %+v; the next at %v, want %v", len(out), out, c.Deadline(), next)
+	}
+}
+
 // TestSetEnds: the others are told at once, and once.
 func TestSetEnds(t *testing.T) {
 	c := joined(t, testConfig())

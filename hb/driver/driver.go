@@ -201,6 +201,11 @@ func (d *Driver) SetEnds(ends bool) error {
 	return d.do(func(now time.Time) { d.core.SetEnds(now, ends) })
 }
 
+// Beat sends a beat now; see hb.Core.Beat.
+func (d *Driver) Beat() error {
+	return d.do(func(now time.Time) { d.core.Beat(now) })
+}
+
 // AddNodes adds nodes to the cluster, RemoveNodes removes some that are dead.
 // The errors are those of hb.Core, and ErrStopped.
 func (d *Driver) AddNodes(names []string) error {

@@ -54,6 +54,13 @@ func (n *Network) SetEnds(name string, ends bool) {
 	n.drain(nd)
 }
 
+// Beat has a running node send a beat now.
+func (n *Network) Beat(name string) {
+	nd := n.find(name)
+	nd.core.Beat(n.now)
+	n.drain(nd)
+}
+
 // ip: the medium carries IP, so that there are hosts on it.
 func ip(medium string) bool { return !strings.HasPrefix(medium, "serial") }
 

@@ -259,9 +259,13 @@ func (d *director) perform(out takeover.Output) {
 		if !armed {
 			c.net.SetEnds(d.n.name, false)
 		}
+		was, _ := d.lease.Mode()
 		_ = d.lease.Set(c.net.Now(), leaseModes[o.Mode])
 		if armed {
 			c.net.SetEnds(d.n.name, c.plan.Ends)
+		}
+		if armed && was == control.LeaseSuspended {
+			c.net.Beat(d.n.name)
 		}
 	case takeover.Report:
 		if o.Level == slog.LevelError && c.calm() {
