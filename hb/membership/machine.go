@@ -213,6 +213,9 @@ func (m *Machine) Receive(now time.Time, from string, msg wire.Message) error {
 		if p.rep == nil || !slices.Equal(p.rep.alive, r.alive) {
 			m.graphOld = true
 		}
+		if p.rep != nil && !p.rep.hears(m.cfg.Node) && r.hears(m.cfg.Node) {
+			m.nowHeard(now, p)
+		}
 		p.rep, p.gen, p.serial = r, r.gen, r.serial
 		if p.deaf {
 			p.deaf, m.graphOld = false, true
@@ -246,6 +249,19 @@ func (m *Machine) doubt(now time.Time, p *peer) {
 	p.mustEcho, p.since = m.own.serial+1, now
 	m.own.ask = true
 	m.touch(now)
+}
+
+// nowHeard: the node says that it hears us, for the first time or again. Only
+// now does it owe us the answers that we lack. After a cut in one direction that
+// is long after we asked, and it cannot have heard that: it would be held for
+// deaf at once, and as our report then says that we do not hear it, it would see
+// nothing to answer.
+func (m *Machine) nowHeard(now time.Time, p *peer) {
+	if now.Sub(p.since) >= m.cfg.Deadtime {
+		m.doubt(now, p)
+	} else {
+		p.since = now
+	}
 }
 
 // TieBreaker tells whether the tie-breaker of the rule is seen, if it is no

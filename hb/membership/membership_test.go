@@ -207,6 +207,39 @@ func TestNodesChange(t *testing.T) {
 	}
 }
 
+// TestCutInOneDirection: b hears us only long after we asked it the first time.
+// It could not answer before, and is not held for deaf, but asked again.
+func TestCutInOneDirection(t *testing.T) {
+	for _, cut := range []time.Duration{0, time.Second / 2, 2 * time.Second, 10 * time.Second} {
+		m := machine(t, Rule{Kind: Majority}, "a", "b")
+		m.Node(simTime(0), "b", Seen{Alive: true, Systole: true})
+		r := good()
+		r.accepted, r.members, r.installed = ID{1, 3, "b"}, []string{"b"}, ID{1, 3, "b"}
+		r.alive = []string{"b"}
+		if err := m.Receive(simTime(0), "b", r.message(true)); err != nil {
+			t.Fatal(err)
+		}
+		m.Tick(simTime(m.cfg.Delay)) // the question that is not heard
+		m.Drain()
+		r.serial, r.alive = r.serial+1, []string{"a", "b"}
+		if err := m.Receive(simTime(cut), "b", r.message(true)); err != nil {
+			t.Fatal(err)
+		}
+		asked := false
+		for at := m.Deadline(); !at.IsZero() && at.Before(simTime(cut+2*m.cfg.Deadtime)); at = m.Deadline() {
+			m.Tick(at)
+			for _, msg := range m.Drain().Messages {
+				if _, ask := msg.Get("ask"); ask {
+					asked = true
+				}
+			}
+		}
+		if !asked || !m.own.hears("b") {
+			t.Errorf("after %v: asked again %v, hears %q", cut, asked, m.own.alive)
+		}
+	}
+}
+
 // TestStall: whoever stood still has no quorum before the others have answered
 // something that was asked since.
 func TestStall(t *testing.T) {
