@@ -27,7 +27,6 @@
 // # Limits
 //
 // While the daemon runs, a program on this machine could send it connections.
-// IPv6 flows are carried as far as the XDP plane lists and inserts them. The
-// kernel starts no daemon while IPVS has servers of another address family than
-// their service's; the error says so.
+// The kernel starts no daemon while IPVS has servers of another address family
+// than their service's; the error says so.
 package carry

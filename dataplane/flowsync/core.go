@@ -312,7 +312,10 @@ func (c *Core) sweep(now time.Time, t Table) error {
 		return c.peer != 0 && now.Sub(c.heard) < silence && s.number-s.floor > Window/4
 	}
 	end, err := t.Sweep(func(place uint32, f dataplane.Flow) Answer {
-		e := toEntry(f)
+		e, ok := toEntry(f)
+		if !ok {
+			return Sent // never: there is no message for it
+		}
 		size := wire.EntrySize4
 		if e.Client.Addr().Is6() {
 			size = wire.EntrySize6

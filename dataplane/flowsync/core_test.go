@@ -581,8 +581,10 @@ func TestEntriesForAKernel(t *testing.T) {
 	fin.State, syn.State, udp.State, udp.Service.Protocol = dataplane.FlowFin, dataplane.FlowSyn, dataplane.FlowUDP, dataplane.UDP
 	v6.Client, v6.Service.VIP, v6.Server = netip.MustParseAddrPort("[2001:db8::5]:7"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::9")
 	v6.Service.Protocol = dataplane.SCTP
+	mixed := flow(6) // no message can say it
+	mixed.Server = v6.Server
 	tab := newTable(true)
-	for _, f := range []dataplane.Flow{flow(1), fin, syn, udp, v6} {
+	for _, f := range []dataplane.Flow{flow(1), fin, syn, udp, v6, mixed} {
 		f.Expires -= 500 * time.Millisecond
 		tab.put(f)
 	}
@@ -617,7 +619,7 @@ func TestEntriesForAKernel(t *testing.T) {
 }
 
 func TestWhatIsNoFlow(t *testing.T) {
-	good := toEntry(flow(1))
+	good, _ := toEntry(flow(1))
 	for name, change := range map[string]func(*wire.Entry){
 		"template":       func(e *wire.Entry) { e.Flags |= wire.Template },
 		"protocol":       func(e *wire.Entry) { e.Protocol = 50 },
@@ -661,7 +663,7 @@ func FuzzReceive(f *testing.F) {
 		{session: 2, echo: 1, number: 1 << 40, floor: 7, upto: 3, wants: 1, missed: []run{{1, 2}, {3, 1}}},
 		{session: 3, number: 5},
 	} {
-		e := toEntry(flow(1))
+		e, _ := toEntry(flow(1))
 		msg := tr.append(wire.AppendEntry(wire.Begin(nil, 3), &e), 1)
 		size := len(msg) + 32
 		msg[2], msg[3] = byte(size>>8), byte(size)

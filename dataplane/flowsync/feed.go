@@ -123,13 +123,13 @@ func (f Feed) send(ctx context.Context, write func([]byte) error, flows iter.Seq
 		return paced()
 	}
 	for flow := range flows {
-		if v6 := flow.Client.Addr().Is6(); flow.Service.VIP.Is6() != v6 || flow.Server.Is6() != v6 {
-			continue
-		}
 		if err := ctx.Err(); err != nil {
 			return sent, fmt.Errorf("%w: %d sent: %w", ErrNotTaken, sent, err)
 		}
-		e := toEntry(flow)
+		e, ok := toEntry(flow)
+		if !ok {
+			continue
+		}
 		if wire.Count(msg) == wire.MaxEntries || len(msg)+wire.EntrySize6 > f.MaxLen {
 			if err := flush(); err != nil {
 				return sent, err

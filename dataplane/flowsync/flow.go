@@ -27,8 +27,12 @@ var (
 
 // toEntry is a flow as a message has it. What is left of its life is rounded up
 // to seconds: it goes on at the other side where it is here. The method of
-// forwarding is the gate's; a kernel that has the server takes its own.
-func toEntry(f dataplane.Flow) wire.Entry {
+// forwarding is the gate's; a kernel that has the server takes its own. False:
+// no message can say it, for it has two address families.
+func toEntry(f dataplane.Flow) (wire.Entry, bool) {
+	if v6 := f.Client.Addr().Is6(); f.Service.VIP.Is6() != v6 || f.Server.Is6() != v6 {
+		return wire.Entry{}, false
+	}
 	port := f.Port
 	if port == 0 {
 		port = f.Service.Port
@@ -51,7 +55,7 @@ func toEntry(f dataplane.Flow) wire.Entry {
 	if f.State != dataplane.FlowEstablished {
 		e.Flags |= wire.Inactive
 	}
-	return e
+	return e, true
 }
 
 // fromEntry is the flow of a connection; false if it is none that a flow table

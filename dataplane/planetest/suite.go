@@ -172,6 +172,7 @@ func Run(t *testing.T, newPlane func(t *testing.T) Harness) {
 		})
 	}
 	t.Run("properties", func(t *testing.T) { runProperties(t, newPlane) })
+	t.Run("flows", func(t *testing.T) { runFlows(t, newPlane) })
 }
 
 func testUntouched(b *bench) {

@@ -27,6 +27,8 @@
 //     of a SYN are taken by such: what a SYN makes is on probation, and a CPU
 //     stores only so many flows per second (Config.NewFlows). What is above is
 //     forwarded by a hash of the client.
+//  7. The flows of both families can be listed (Flows), given from elsewhere
+//     (Insert) and watched for changes (Sweep) while packets come and go.
 //
 // # Generations
 //

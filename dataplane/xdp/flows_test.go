@@ -36,11 +36,10 @@ func TestAging(t *testing.T) {
 
 // grow makes all flows older by d.
 func (p *Plane) grow(d time.Duration) {
-	units := uint64((d + p.kernel.jiffy<<p.kernel.aging.shift - 1) / (p.kernel.jiffy << p.kernel.aging.shift))
-	for i := range p.kernel.flows.elements {
-		for j := range p.kernel.flows.elements[i].Way {
-			val := &p.kernel.flows.elements[i].Way[j].Val
-			if flowServer(*val) != 0 {
+	units := uint64((d + p.unit() - 1) / p.unit())
+	for i := range p.kernel.buckets() {
+		for j := range ways {
+			if val := p.kernel.bucket(i).entry(j).val(); flowServer(*val) != 0 {
 				atomic.AddUint64(val, -units<<seenShift)
 			}
 		}

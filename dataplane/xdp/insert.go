@@ -4,21 +4,12 @@ import (
 	"cmp"
 	"fmt"
 	"iter"
-	"net/netip"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"systole/bpf"
 	"systole/dataplane"
 )
-
-// entry is one entry of the flow table; bpf2go's type for it has no name.
-type entry struct{ Key, Val uint64 }
-
-func entryOf(b *bpf.DirectorBucket, way int) *entry {
-	return (*entry)(unsafe.Pointer(&b.Way[way]))
-}
 
 // flowStates are the contract's names of the program's states.
 var flowStates = [int(bpf.DirectorFlowStateFLOW_STATES)]dataplane.FlowState{
@@ -52,37 +43,8 @@ func later(a, b uint32) int32 {
 	return int32((a-b)<<unused) >> unused
 }
 
-// flowKey is flow_key of flow.h.
-func flowKey(client netip.AddrPort, port uint16) uint64 {
-	return uint64(addrWord(client.Addr()))<<32 | uint64(portWord(client.Port()))<<16 | uint64(portWord(port))
-}
-
-// flowClient is the client of a key.
-func flowClient(key uint64) netip.AddrPort {
-	a := uint32(key >> 32)
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{byte(a), byte(a >> 8), byte(a >> 16), byte(a >> 24)}), portWord(uint16(key>>16)))
-}
-
-// choices are the two buckets where a flow may stand: flow_hash, first_choice
-// and second_choice of flow.h.
-func (p *Plane) choices(key uint64) (first, second uint32) {
-	seed := &p.kernel.state.elements[0].Seed
-	mask := uint32(len(p.kernel.flows.elements) - 1)
-	h := key ^ seed[0]
-	h ^= h >> 32
-	h *= seed[1]
-	h ^= h >> 32
-	h *= 0x9e3779b97f4a7c15
-	h ^= h >> 32
-	first, second = uint32(h>>40)&mask, uint32(h)&mask
-	if first == second {
-		second ^= 1 & mask
-	}
-	return first, second
-}
-
 // Flows lists the flows of the services in force that have not expired, in the
-// order of the table. Flows that come, go or move meanwhile may be missed.
+// order of the tables, IPv4 first. Flows that come, go or move meanwhile may be missed.
 func (p *Plane) Flows() iter.Seq[dataplane.Flow] {
 	return func(yield func(dataplane.Flow) bool) {
 		var names flowNames
@@ -92,7 +54,7 @@ func (p *Plane) Flows() iter.Seq[dataplane.Flow] {
 				return
 			}
 			flows := p.flowsOf(&names, at)
-			last := at+part >= len(p.kernel.flows.elements)
+			last := at+part >= p.kernel.buckets()
 			// Not while the table is held: the caller may call the plane.
 			p.reading.RUnlock()
 			for _, f := range flows {
@@ -107,7 +69,7 @@ func (p *Plane) Flows() iter.Seq[dataplane.Flow] {
 	}
 }
 
-// flowsOf are the flows of one part of the table.
+// flowsOf are the flows of one part of the tables.
 func (p *Plane) flowsOf(names *flowNames, at int) []dataplane.Flow {
 	jiffies, err := p.jiffies()
 	if err != nil {
@@ -115,12 +77,12 @@ func (p *Plane) flowsOf(names *flowNames, at int) []dataplane.Flow {
 	}
 	unit := p.unit()
 	now := uint32(jiffies >> p.kernel.aging.shift)
-	buckets := p.kernel.flows.elements
 	var out []dataplane.Flow
-	for i := at; i < min(at+part, len(buckets)); i++ {
-		for j := range buckets[i].Way {
-			e := entryOf(&buckets[i], j)
-			val := atomic.LoadUint64(&e.Val)
+	for i := at; i < min(at+part, p.kernel.buckets()); i++ {
+		b := p.kernel.bucket(i)
+		for j := range ways {
+			e := b.entry(j)
+			val := atomic.LoadUint64(e.val())
 			if flowServer(val) == 0 || isTemplate(flowState(val)) || names.expired(val, now) {
 				continue
 			}
@@ -136,11 +98,13 @@ func (p *Plane) flowsOf(names *flowNames, at int) []dataplane.Flow {
 const insertPart = 256
 
 // Insert stores flows that another director, or another plane, has had. They
-// are of services and servers of the generation in force; what is left of their
-// life is Expires, or if that is 0, follows from Age. A flow that is here
-// already is replaced if it is older here; of an address that is active here
-// only while the plane is detached, for packets know better. An entry in use is given away only if it is on
-// probation and no younger.
+// are of services and servers of the generation in force, or of servers that
+// have left and keep their flows (dataplane.Keep). A service may be named by the
+// one port that the flow goes to. What is left of a flow's life is Expires, or
+// if that is 0, follows from Age. A flow that is here already is replaced unless
+// it is younger here, by more than two seconds; of an address that is active
+// here only while the plane is detached, for packets know better. An entry in
+// use is given away only if it is on probation and no younger.
 //
 // stored counts those that are in the table after it, in this or a newer form.
 // An error is dataplane.ErrUnavailable: the plane was closed.
@@ -177,49 +141,45 @@ func (p *Plane) insertPart(flows []dataplane.Flow) (stored int, err error) {
 	return stored, nil
 }
 
-// coarse is by how much a flow of another plane may seem older than it is: the
-// kernel lists whole seconds, and an age unit here is almost one.
+// coarse is by how much a flow from elsewhere may seem older than it is: the
+// kernel lists whole seconds, sync messages have them, and an age unit here is
+// almost one. Nothing within it tells which of two states came first; messages
+// come in the order of their states, so the last one counts.
 const coarse = 2 * time.Second
 
 // insert stores one flow. detached: no packet comes here, so another plane may
 // know better what becomes of an address that is active. p.mu is held, so no id
 // is taken back meanwhile.
 func (p *Plane) insert(f *dataplane.Flow, now uint32, detached bool) bool {
-	if !f.Client.Addr().Is4() || !f.Service.VIP.Is4() {
+	if f.Client.Addr().Is4() != f.Service.VIP.Is4() || !f.Client.IsValid() {
 		return false
 	}
-	service := p.ids.service(f.Service)
-	server := p.ids.server(service, f.Server)
+	service, server := p.identify(f)
 	state := stateNumber(f.State)
-	if service == 0 || server == 0 || state == 0 || p.active().Servers[server].Service != service {
+	if service == 0 || server == 0 || state == 0 {
 		return false
 	}
-	in := newFlow{key: flowKey(f.Client, cmp.Or(f.Port, f.Service.Port)), service: service, server: server, state: state, seen: p.seen(f, service, state, now)}
-	first, second := p.choices(in.key)
-	buckets := p.kernel.flows.elements
-	b1, b2 := &buckets[first], &buckets[second]
+	in := &newFlow{key: flowKeyOf(f.Client, cmp.Or(f.Port, f.Service.Port), service), service: service, server: server, state: state, seen: p.seen(f, service, state, now)}
+	t := p.kernel.tableOf(f.Client.Addr())
+	b1, b2 := t.choices(&in.key)
 	for range 4 { // a packet of the flow, or of another, may be faster
-		e, val := findFlow(b1, in.key, service)
-		if e == nil {
-			e, val = findFlow(b2, in.key, service)
+		e, val, ok := b1.find(&in.key, service)
+		if !ok {
+			e, val, ok = b2.find(&in.key, service)
 		}
-		if e == nil {
-			if p.store(b1, b2, in, now) {
+		if !ok {
+			if p.store(t, b1, b2, in, now) {
 				return true
 			}
 			continue
 		}
 		newer := later(in.seen, flowSeen(val))
-		if _, active := p.since[f.Service.VIP]; active && detached {
-			newer += int32(coarse/p.unit()) + 1
-		} else if active {
+		_, active := p.since[f.Service.VIP]
+		if active && !detached || newer+int32(coarse/p.unit())+1 < 0 {
 			return true
 		}
-		if newer < 0 {
-			return true
-		}
-		next := flowValue(service, server, state, flowVersion(val), in.seen)
-		if next == val || atomic.CompareAndSwapUint64(&e.Val, val, next) {
+		next := flowValue(service, server, state, flowVersion(val), flowSeen(val)+uint32(max(newer, 0)))
+		if next == val || atomic.CompareAndSwapUint64(e.val(), val, next) {
 			return true
 		}
 	}
@@ -238,76 +198,10 @@ func (p *Plane) seen(f *dataplane.Flow, service uint16, state uint8, now uint32)
 
 // newFlow is a flow as the table has it.
 type newFlow struct {
-	key             uint64
+	key             flowKey
 	service, server uint16
 	state           uint8
 	seen            uint32
-}
-
-// findFlow is bucket_find of flow.h.
-func findFlow(b *bpf.DirectorBucket, key uint64, service uint16) (*entry, uint64) {
-	for i := range b.Way {
-		e := entryOf(b, i)
-		if atomic.LoadUint64(&e.Key) != key {
-			continue
-		}
-		val := atomic.LoadUint64(&e.Val)
-		if flowOwner(val) == service && atomic.LoadUint64(&e.Key) == key && flowVersion(atomic.LoadUint64(&e.Val)) == flowVersion(val) {
-			return e, val
-		}
-	}
-	return nil, 0
-}
-
-// place is where a new flow may go.
-type place struct {
-	e    *entry
-	val  uint64
-	free int // entries free or expired
-	age  int32
-}
-
-// judge is bucket_judge of flow.h; but of entries in use only one on probation
-// is offered.
-func (p *Plane) judge(b *bpf.DirectorBucket, now uint32) place {
-	best := place{age: -1}
-	timeouts := &p.active().Timeouts
-	for i := range b.Way {
-		e := entryOf(b, i)
-		val := atomic.LoadUint64(&e.Val)
-		state, age := flowState(val), flowAge(val, now)
-		switch {
-		case bpf.DirectorFlowState(state) == bpf.DirectorFlowStateFLOW_BUSY:
-		case age > timeouts[flowOwner(val)&uint16(MaxServices)].ByState[state]:
-			if best.free == 0 {
-				best.e, best.val = e, val
-			}
-			best.free++
-		case best.free == 0 && bpf.DirectorFlowState(state) == bpf.DirectorFlowStateFLOW_SYN && age > best.age:
-			best.e, best.val, best.age = e, val, age
-		}
-	}
-	return best
-}
-
-// store is flow_store of flow.h.
-func (p *Plane) store(b1, b2 *bpf.DirectorBucket, in newFlow, now uint32) bool {
-	at := p.judge(b1, now)
-	if at.free < 2 {
-		if q := p.judge(b2, now); q.free > at.free || at.free == 0 && q.age > at.age {
-			at = q
-		}
-	}
-	if at.e == nil || at.free == 0 && int32(now-in.seen)+1 > at.age {
-		return false
-	}
-	version := flowVersion(at.val + 1<<versionShift)
-	if !atomic.CompareAndSwapUint64(&at.e.Val, at.val, flowValue(0, 0, uint8(bpf.DirectorFlowStateFLOW_BUSY), version, now)) {
-		return false
-	}
-	atomic.StoreUint64(&at.e.Key, in.key)
-	atomic.StoreUint64(&at.e.Val, flowValue(in.service, in.server, in.state, version, in.seen))
-	return true
 }
 
 // stuckAfter is the age in units of an entry that nobody is writing any more: a
@@ -315,10 +209,10 @@ func (p *Plane) store(b1, b2 *bpf.DirectorBucket, in newFlow, now uint32) bool {
 const stuckAfter = 10
 
 // unstick frees such an entry. A store of ours that is under way holds p.mu.
-func (p *Plane) unstick(e *entry, val uint64, now uint32) {
+func (p *Plane) unstick(e entry, val uint64, now uint32) {
 	if flowAge(val, now) <= stuckAfter || !p.mu.TryLock() {
 		return
 	}
 	defer p.mu.Unlock()
-	atomic.CompareAndSwapUint64(&e.Val, val, freed(val))
+	atomic.CompareAndSwapUint64(e.val(), val, freed(val))
 }

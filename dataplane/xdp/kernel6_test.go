@@ -1,6 +1,7 @@
 package xdp
 
 import (
+	"iter"
 	"net/netip"
 	"testing"
 
@@ -82,6 +83,23 @@ func (p six) Stats() (dataplane.Stats, error) {
 		out.Conns[server(k)] = c
 	}
 	return out, nil
+}
+
+// Flows are all of IPv6 here.
+func (p six) Flows() iter.Seq[dataplane.Flow] {
+	return func(yield func(dataplane.Flow) bool) {
+		for f := range p.Plane.(*Plane).Flows() {
+			f.Client = netip.AddrPortFrom(from6(f.Client.Addr()), f.Client.Port())
+			f.Service.VIP, f.Server = from6(f.Service.VIP), from6(f.Server)
+			if !yield(f) {
+				return
+			}
+		}
+	}
+}
+
+func (p six) Insert(flows []dataplane.Flow) (int, error) {
+	return p.Plane.(*Plane).Insert(family(to6).flows(flows))
 }
 
 // The whole contract holds for IPv6.

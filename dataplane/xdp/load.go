@@ -31,6 +31,8 @@ type kernelSide struct {
 	turns        mapping[bpf.DirectorTurn]
 	serviceNames mapping[bpf.DirectorServiceName]
 	serverNames  mapping[bpf.DirectorServerName]
+
+	tables [2]table // flows and flows6 once more, by their words
 }
 
 // limits are the constants of limit.h for a rate of new flows per second; a
@@ -135,6 +137,7 @@ func load(spec *ebpf.CollectionSpec, adopted map[string]*ebpf.Map) (*kernelSide,
 	if err := k.mapAll(); err != nil {
 		return nil, errors.Join(err, k.close())
 	}
+	k.tables = k.newTables()
 	k.lease = newLeaseCall(k.objects.SystoleLease)
 	return k, nil
 }

@@ -35,6 +35,7 @@ type Plane struct {
 	// inherited is what a predecessor left serving, until the first Apply.
 	inherited []netip.Addr
 	ids       *idTable
+	wide      wideServices // of the generation when it was asked for
 	scratch   *image
 	since     map[netip.Addr]uint32 // of the active addresses: since when, in age units
 	grace     chan struct{}         // closed when nobody uses the idle half any more

@@ -18,13 +18,13 @@ const part = 1 << 16
 const refreshShare = 10
 
 // Sweep finds what has changed in the flow table, for flowsync. It keeps a
-// shadow of the values it has seen, 8 bytes an entry: comparing it costs less
+// shadow of the values it has seen, 8 bytes an entry of both tables: comparing it costs less
 // than a mark that the program would have to set for each packet that changes
 // something. Not for several goroutines.
 type Sweep struct {
 	p      *Plane
 	shadow [][ways]uint64 // by bucket: the value when it was sent, or not worth sending
-	at     int            // the bucket that is next
+	at     int            // the bucket that is next, of both tables
 	names  flowNames
 	aging  aging
 }
@@ -33,7 +33,7 @@ var _ flowsync.Table = (*Sweep)(nil)
 
 // NewSweep returns a Sweep that has seen nothing.
 func (p *Plane) NewSweep() *Sweep {
-	return &Sweep{p: p, shadow: make([][ways]uint64, len(p.kernel.flows.elements)), aging: p.kernel.aging}
+	return &Sweep{p: p, shadow: make([][ways]uint64, p.kernel.buckets()), aging: p.kernel.aging}
 }
 
 // flowNames are what the ids in the flow table stand for in one generation.
@@ -55,20 +55,22 @@ func (p *Plane) names() flowNames {
 		servers:    make([]netip.Addr, MaxServers+1),
 		timeouts:   p.timeouts(),
 	}
-	roles := make(map[uint32]uint32)
+	active := make(map[[4]uint32]bool) // of IPv4 with one word
 	for i := range img.Vips {
-		if v := &img.Vips[i]; v.Role != uint32(bpf.DirectorRoleROLE_NONE) {
-			roles[v.Addr] = v.Role
-		}
+		active[[4]uint32{img.Vips[i].Addr}] = img.Vips[i].Role == uint32(bpf.DirectorRoleROLE_ACTIVE)
 	}
-	for i := range img.Services {
-		id := img.Services[i].Id
-		if id == 0 {
-			continue
-		}
+	active6 := make(map[[4]uint32]bool)
+	for i := range img.Vips6 {
+		active6[img.Vips6[i].Addr] = img.Vips6[i].Role == uint32(bpf.DirectorRoleROLE_ACTIVE)
+	}
+	for id := range serviceIDs(img) {
 		key, _ := p.ids.serviceKey(id)
 		n.services[id] = key
-		n.active[id] = roles[addrWord(key.VIP)] == uint32(bpf.DirectorRoleROLE_ACTIVE)
+		if key.VIP.Is4() {
+			n.active[id] = active[[4]uint32{addrWord(key.VIP)}]
+		} else {
+			n.active[id] = active6[words6(key.VIP)]
+		}
 	}
 	for name, id := range p.ids.servers {
 		if img.Servers[id].Service != 0 {
@@ -114,9 +116,9 @@ func (n *flowNames) expired(val uint64, now uint32) bool { return flowAge(val, n
 
 // flow is the flow of an entry with its service's id; not ok if it is another
 // one's by now, or of a service or server that is not in force. val is what the caller read of it.
-func (n *flowNames) flow(e *entry, val uint64, now uint32, unit time.Duration) (f dataplane.Flow, service uint16, ok bool) {
-	key := atomic.LoadUint64(&e.Key)
-	if again := atomic.LoadUint64(&e.Val); flowVersion(again) != flowVersion(val) {
+func (n *flowNames) flow(e entry, val uint64, now uint32, unit time.Duration) (f dataplane.Flow, service uint16, ok bool) {
+	key := e.key()
+	if again := atomic.LoadUint64(e.val()); flowVersion(again) != flowVersion(val) {
 		return f, 0, false // another flow's by now
 	}
 	service = flowOwner(val)
@@ -130,8 +132,9 @@ func (n *flowNames) flow(e *entry, val uint64, now uint32, unit time.Duration) (
 	}
 	state := flowState(val)
 	age := max(0, flowAge(val, now)-1)
+	client, port := e.client(key)
 	return dataplane.Flow{
-		Client: flowClient(key), Service: svc, Port: portWord(uint16(key)), Server: n.servers[server],
+		Client: client, Service: svc, Port: port, Server: n.servers[server],
 		State: flowStates[state], Age: time.Duration(age) * unit,
 		Expires: time.Duration(n.timeout(val)-age) * unit,
 	}, service, true
@@ -149,21 +152,19 @@ func (s *Sweep) Sweep(offer func(place uint32, f dataplane.Flow) flowsync.Answer
 		return false, err
 	}
 	now := uint32(jiffies >> s.aging.shift)
-	buckets := p.kernel.flows.elements
-	stop := min(s.at+part, len(buckets))
-	for ; s.at < stop; s.at++ {
-		b, shadow := &buckets[s.at], &s.shadow[s.at]
-		for i := range b.Way {
-			val := atomic.LoadUint64(&b.Way[i].Val)
+	for stop := min(s.at+part, len(s.shadow)); s.at < stop; s.at++ {
+		b, shadow := p.kernel.bucket(s.at), &s.shadow[s.at]
+		for i := range ways {
+			val := atomic.LoadUint64(b.entry(i).val())
 			if val == shadow[i] || !s.changed(val, shadow[i]) {
 				continue
 			}
-			if !s.send(entryOf(b, i), &shadow[i], val, now, uint32(s.at*ways+i), offer) {
+			if !s.send(b.entry(i), &shadow[i], val, now, uint32(s.at*ways+i), offer) {
 				return false, nil
 			}
 		}
 	}
-	if s.at == len(buckets) {
+	if s.at == len(s.shadow) {
 		s.at = 0
 		return true, nil
 	}
@@ -180,7 +181,7 @@ func (s *Sweep) changed(val, before uint64) bool {
 }
 
 // send offers the flow of an entry that has changed; false ends the sweep.
-func (s *Sweep) send(e *entry, shadow *uint64, val uint64, now uint32, place uint32, offer func(uint32, dataplane.Flow) flowsync.Answer) bool {
+func (s *Sweep) send(e entry, shadow *uint64, val uint64, now uint32, place uint32, offer func(uint32, dataplane.Flow) flowsync.Answer) bool {
 	state := flowState(val)
 	switch {
 	case bpf.DirectorFlowState(state) == bpf.DirectorFlowStateFLOW_BUSY:

@@ -44,9 +44,11 @@ func some(n int) []planetest.Frame {
 }
 
 // What one plane lists another one stores, and forwards to the same servers.
-func TestFlowsAndInsert(t *testing.T) {
-	a, onA := ready(t, 4096, 5)
-	b, onB := ready(t, 4096, 5)
+func TestFlowsAndInsert(t *testing.T) { families(t, flowsAndInsert) }
+
+func flowsAndInsert(t *testing.T, in family) {
+	a, onA := in.ready(t, 4096, 5)
+	b, onB := in.ready(t, 4096, 5)
 	const n = 200
 	for _, f := range some(n) {
 		onA(f)
@@ -77,17 +79,24 @@ func TestFlowsAndInsert(t *testing.T) {
 	}
 }
 
-func TestInsertRefuses(t *testing.T) {
-	p, _ := ready(t, 1024, 2)
-	good := dataplane.Flow{
+func TestInsertRefuses(t *testing.T) { families(t, insertRefuses) }
+
+func insertRefuses(t *testing.T, in family) {
+	p, _ := in.ready(t, 1024, 2)
+	good := in.flow(dataplane.Flow{
 		Client: netip.MustParseAddrPort("10.9.8.7:1234"), Service: web, Port: web.Port, Server: serverAddr(1), State: dataplane.FlowEstablished,
-	}
+	})
 	for name, change := range map[string]func(*dataplane.Flow){
 		"an unknown service": func(f *dataplane.Flow) { f.Service.Port++ },
 		"an unknown server":  func(f *dataplane.Flow) { f.Server = netip.MustParseAddr("192.0.2.77") },
 		"no state":           func(f *dataplane.Flow) { f.State = 0 },
 		"an unknown state":   func(f *dataplane.Flow) { f.State = 77 },
-		"IPv6":               func(f *dataplane.Flow) { f.Client = netip.MustParseAddrPort("[2001:db8::1]:1") },
+		"two families":       func(f *dataplane.Flow) { f.Client = netip.MustParseAddrPort("[2001:db8::1]:1"); f.Service = web },
+		"two families more": func(f *dataplane.Flow) {
+			f.Client = netip.MustParseAddrPort("1.2.3.4:1")
+			f.Service = family(to6).key(web)
+		},
+		"no address": func(f *dataplane.Flow) { f.Client = netip.AddrPort{} },
 	} {
 		f := good
 		change(&f)
@@ -99,9 +108,9 @@ func TestInsertRefuses(t *testing.T) {
 		t.Errorf("%d flows, want 1", n)
 	}
 	// A server that has left, and with it its flows.
-	apply(t, p, twoServices(1))
+	apply(t, p, in.snapshot(twoServices(1)))
 	gone := good
-	gone.Client, gone.Server = netip.MustParseAddrPort("10.9.8.7:1235"), serverAddr(2)
+	gone.Client, gone.Server = in.port(netip.MustParseAddrPort("10.9.8.7:1235")), in(serverAddr(2))
 	if n, err := p.Insert([]dataplane.Flow{gone}); n != 0 || err != nil {
 		t.Errorf("a server that has left: %d stored, %v", n, err)
 	}
@@ -125,13 +134,15 @@ func asRole(s dataplane.Snapshot, r dataplane.Role) dataplane.Snapshot {
 }
 
 // The newer one stays; of an address that is active here, what is here.
-func TestInsertTakesTheNewer(t *testing.T) {
-	p, _ := ready(t, 1024, 3)
-	apply(t, p, asRole(twoServices(3), dataplane.Standby))
+func TestInsertTakesTheNewer(t *testing.T) { families(t, insertTakesTheNewer) }
+
+func insertTakesTheNewer(t *testing.T, in family) {
+	p, _ := in.ready(t, 1024, 3)
+	apply(t, p, in.snapshot(asRole(twoServices(3), dataplane.Standby)))
 	flow := func(server int, age time.Duration) dataplane.Flow {
-		return dataplane.Flow{
+		return in.flow(dataplane.Flow{
 			Client: netip.MustParseAddrPort("10.9.8.7:1234"), Service: web, Server: serverAddr(server), State: dataplane.FlowEstablished, Age: age,
-		}
+		})
 	}
 	for _, step := range []struct {
 		server int
@@ -142,19 +153,19 @@ func TestInsertTakesTheNewer(t *testing.T) {
 			t.Fatalf("%d stored, %v", n, err)
 		}
 		got := slices.Collect(p.Flows())
-		if len(got) != 1 || got[0].Server != serverAddr(step.want) {
+		if len(got) != 1 || got[0].Server != in(serverAddr(step.want)) {
 			t.Errorf("after server %d, %s old: %v, want server %d", step.server, step.age, got, step.want)
 		}
 	}
-	apply(t, p, twoServices(3)) // active
+	apply(t, p, in.snapshot(twoServices(3))) // active
 	if n, err := p.Insert([]dataplane.Flow{flow(1, 0)}); n != 1 || err != nil {
 		t.Fatalf("%d stored, %v", n, err)
 	}
-	if got := slices.Collect(p.Flows()); len(got) != 1 || got[0].Server != serverAddr(3) {
+	if got := slices.Collect(p.Flows()); len(got) != 1 || got[0].Server != in(serverAddr(3)) {
 		t.Errorf("a flow of an active address was replaced: %v", got)
 	}
 	exp := flow(2, 0)
-	exp.Client, exp.Expires = netip.MustParseAddrPort("10.9.8.7:1235"), 100*time.Second
+	exp.Client, exp.Expires = in.port(netip.MustParseAddrPort("10.9.8.7:1235")), 100*time.Second
 	if _, err := p.Insert([]dataplane.Flow{exp}); err != nil {
 		t.Fatal(err)
 	}
@@ -166,9 +177,11 @@ func TestInsertTakesTheNewer(t *testing.T) {
 }
 
 // A full table takes in what fits, and evicts nothing established.
-func TestInsertIntoAFullTable(t *testing.T) {
+func TestInsertIntoAFullTable(t *testing.T) { families(t, insertIntoAFullTable) }
+
+func insertIntoAFullTable(t *testing.T, in family) {
 	const size = 256
-	p, on := ready(t, size, 2)
+	p, on := in.ready(t, size, 2)
 	for i := range 10 * size {
 		on(client(i, "S"))
 		on(client(i, "A"))
@@ -180,7 +193,7 @@ func TestInsertIntoAFullTable(t *testing.T) {
 			Client: netip.AddrPortFrom(netip.AddrFrom4([4]byte{172, 16, 1, byte(i)}), 99), Service: web, Server: serverAddr(1), State: dataplane.FlowEstablished,
 		})
 	}
-	n, err := p.Insert(flows)
+	n, err := p.Insert(in.flows(flows))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,8 +224,10 @@ func sweepAll(t testing.TB, s *Sweep, answer flowsync.Answer) (out []dataplane.F
 	return out, places
 }
 
-func TestSweepOffersWhatHasChanged(t *testing.T) {
-	p, on := ready(t, 1024, 3)
+func TestSweepOffersWhatHasChanged(t *testing.T) { families(t, sweepOffersWhatHasChanged) }
+
+func sweepOffersWhatHasChanged(t *testing.T, in family) {
+	p, on := in.ready(t, 1024, 3)
 	s := p.NewSweep()
 	expect := func(what string, answer flowsync.Answer, want int) []uint32 {
 		t.Helper()
@@ -264,17 +279,19 @@ func TestSweepOffersWhatHasChanged(t *testing.T) {
 	expect("a revived one", flowsync.Sent, 1)
 
 	// Only of active addresses; a flow that came by Insert is its sender's.
-	apply(t, p, asRole(twoServices(3), dataplane.Draining))
+	apply(t, p, in.snapshot(asRole(twoServices(3), dataplane.Draining)))
 	on(client(50, "S"))
 	expect("of a draining address", flowsync.Sent, 0)
-	apply(t, p, twoServices(3))
+	apply(t, p, in.snapshot(twoServices(3)))
 	expect("active again", flowsync.Sent, 0)
 	on(client(51, "S"))
 	expect("a new one of it", flowsync.Sent, 1)
 }
 
-func TestSweepStopsAndGoesOn(t *testing.T) {
-	p, on := ready(t, 1024, 3)
+func TestSweepStopsAndGoesOn(t *testing.T) { families(t, sweepStopsAndGoesOn) }
+
+func sweepStopsAndGoesOn(t *testing.T, in family) {
+	p, on := in.ready(t, 1024, 3)
 	for i := range 100 {
 		on(client(i, "S"))
 	}
@@ -306,13 +323,15 @@ func TestSweepStopsAndGoesOn(t *testing.T) {
 }
 
 // A daemon was killed between two steps of store.
-func TestAStuckEntryIsFreed(t *testing.T) {
-	p, _ := ready(t, 64, 1)
+func TestAStuckEntryIsFreed(t *testing.T) { families(t, aStuckEntryIsFreed) }
+
+func aStuckEntryIsFreed(t *testing.T, in family) {
+	p, _ := in.ready(t, 64, 1)
 	now, err := p.jiffies()
 	if err != nil {
 		t.Fatal(err)
 	}
-	val := &p.kernel.flows.elements[3].Way[1].Val
+	val := p.kernel.tableOf(in(testVIP)).bucket(3).entry(1).val()
 	busy := func(age uint32) {
 		atomic.StoreUint64(val, flowValue(0, 0, uint8(bpf.DirectorFlowStateFLOW_BUSY), 1<<versionShift, uint32(now>>p.kernel.aging.shift)-age))
 	}
@@ -330,8 +349,10 @@ func TestAStuckEntryIsFreed(t *testing.T) {
 }
 
 // Packets, both directions of sync and new generations at once.
-func TestInsertAndSweepBesidePackets(t *testing.T) {
-	p, _ := ready(t, 1<<10, 4)
+func TestInsertAndSweepBesidePackets(t *testing.T) { families(t, insertAndSweepBesidePackets) }
+
+func insertAndSweepBesidePackets(t *testing.T, in family) {
+	p, _ := in.ready(t, 1<<10, 4)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	for i, cpu := range cpus(t) {
@@ -342,8 +363,8 @@ func TestInsertAndSweepBesidePackets(t *testing.T) {
 					return
 				default:
 				}
-				send(t, p.Program(), client(c&0xfffff, "S").Bytes())
-				send(t, p.Program(), client(c&0xfffff, "A").Bytes())
+				send(t, p.Program(), in.frame(client(c&0xfffff, "S")).Bytes())
+				send(t, p.Program(), in.frame(client(c&0xfffff, "A")).Bytes())
 			}
 		})
 	}
@@ -365,29 +386,41 @@ func TestInsertAndSweepBesidePackets(t *testing.T) {
 				Client: netip.AddrPortFrom(netip.AddrFrom4([4]byte{172, 16, byte(i), byte(j)}), 99), Service: web, Server: serverAddr(1 + j%2), State: dataplane.FlowEstablished,
 			})
 		}
-		if _, err := p.Insert(flows); err != nil {
+		if _, err := p.Insert(in.flows(flows)); err != nil {
 			t.Error(err)
 		}
 		if i%50 == 0 {
-			apply(t, p, twoServices(4))
+			apply(t, p, in.snapshot(twoServices(4)))
 		}
 	}
 	close(stop)
 	wg.Wait()
-	for i := range p.kernel.flows.elements {
-		for j := range p.kernel.flows.elements[i].Way {
-			w := &p.kernel.flows.elements[i].Way[j]
-			if flowServer(w.Val) == 0 {
-				continue
-			}
-			if flowState(w.Val) == uint8(bpf.DirectorFlowStateFLOW_BUSY) {
+	service := p.ids.service(in.key(web))
+	inserted := 0
+	for i := range p.kernel.buckets() {
+		for j := range ways {
+			e := p.kernel.bucket(i).entry(j)
+			val := *e.val()
+			if flowState(val) == uint8(bpf.DirectorFlowStateFLOW_BUSY) {
 				t.Error("an entry stayed busy")
 			}
+			if flowServer(val) == 0 {
+				continue
+			}
 			// Inserted ones are all where their key says.
-			if c := flowClient(w.Key); c.Addr().As4()[0] == 172 && flowServer(w.Val) != p.ids.server(p.ids.service(web), serverAddr(1+int(c.Addr().As4()[3])%2)) {
+			c, _ := e.client(e.key())
+			if c.Port() != 99 {
+				continue
+			}
+			inserted++
+			b := c.Addr().AsSlice()
+			if want := p.ids.server(service, in(serverAddr(1+int(b[len(b)-1])%2))); flowServer(val) != want {
 				t.Errorf("%v has the server of another flow", c)
 			}
 		}
+	}
+	if inserted == 0 {
+		t.Error("nothing of what was inserted is there")
 	}
 }
 

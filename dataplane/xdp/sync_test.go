@@ -49,11 +49,13 @@ func await(t testing.TB, what string, cond func() bool) {
 }
 
 // Ten thousand connections through one plane, and then the other one has them.
-func TestTwoPlanesInSync(t *testing.T) {
+func TestTwoPlanesInSync(t *testing.T) { families(t, twoPlanesInSync) }
+
+func twoPlanesInSync(t *testing.T, in family) {
 	const n = 10_000
-	a, on := ready(t, 1<<16, 5)
-	b, _ := ready(t, 1<<16, 5)
-	standby := func(p *Plane) { apply(t, p, asRole(twoServices(5), dataplane.Standby)) }
+	a, on := in.ready(t, 1<<16, 5)
+	b, _ := in.ready(t, 1<<16, 5)
+	standby := func(p *Plane) { apply(t, p, in.snapshot(asRole(twoServices(5), dataplane.Standby))) }
 	standby(b)
 	sa, sb := carry(t, a, b, 28850)
 	await(t, "they know each other", func() bool { return sa.State().InSync && sb.State().Complete })
@@ -84,7 +86,7 @@ func TestTwoPlanesInSync(t *testing.T) {
 
 	// The roles change: the flows that came are not sent back.
 	standby(a)
-	apply(t, b, twoServices(5))
+	apply(t, b, in.snapshot(twoServices(5)))
 	before := sb.State().Sent.Flows
 	time.Sleep(200 * time.Millisecond)
 	if after := sb.State().Sent.Flows; after != before {
