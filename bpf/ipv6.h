@@ -140,7 +140,7 @@ GLOBAL __u64 walk(struct xdp_md *ctx, __u32 at, __u32 next)
 	return NEXT_NONE;
 }
 
-/* A neighbour solicitation, RFC 4861 section 4.3. */
+/* A neighbour solicitation, or an advertisement: RFC 4861 sections 4.3 and 4.4. */
 struct solicitation {
 	__u8 type;
 	__u8 code;
@@ -149,22 +149,28 @@ struct solicitation {
 	__u64 target[2];
 };
 #define ND_SOLICITATION 135
+#define ND_ADVERTISEMENT 136
 
 /*
  * The same as arp() for IPv6. A director that takes an address over may ask
  * whether somebody has it (from ::), and must not hear from us then.
- * Announcements are advertisements: they are no concern of this.
+ * Announcements are advertisements.
  */
 static __always_inline int solicitation(struct state *s, struct generation *g,
-					struct solicitation *n, void *end)
+					const struct ethhdr *eth, struct solicitation *n, void *end)
 {
 	struct vip6 *v;
 
-	if ((void *)(n + 1) > end || n->type != ND_SOLICITATION)
+	if ((void *)(n + 1) > end || (n->type != ND_SOLICITATION && n->type != ND_ADVERTISEMENT))
 		return XDP_PASS;
 	v = vip6_place(g, n->target);
 	if (!is_vip6(v, n->target))
 		return XDP_PASS;
+	if (n->type == ND_ADVERTISEMENT) {
+		if (v->role == ROLE_ACTIVE && !same_mac(eth->h_source, g->own.addr))
+			another_owner(s);
+		return XDP_PASS;
+	}
 	if (bpf_jiffies64() >= READ_ONCE(s->lease_until)) {
 		count(REASON_ND_LEASE_ENDED);
 		return XDP_DROP;
@@ -375,7 +381,7 @@ GLOBAL int ipv6(struct xdp_md *ctx, struct generation *g, __u32 l3)
 	if (!s)
 		return XDP_PASS;
 	/* Solicitations go to groups, and to the address itself. */
-	if (ip->next == NEXT_ICMP && solicitation(s, g, (void *)(ip + 1), end) == XDP_DROP)
+	if (ip->next == NEXT_ICMP && solicitation(s, g, eth, (void *)(ip + 1), end) == XDP_DROP)
 		return XDP_DROP;
 	v = vip6_place(g, ip->daddr);
 	if (!is_vip6(v, ip->daddr))

@@ -75,4 +75,15 @@ int systole_exit(void *ctx __attribute__((unused)))
 	return 0;
 }
 
+/*
+ * A daemon that was alone has died, and its unlimited lease with nobody to end
+ * it: when another director announces an address of ours as its own, it serves
+ * in our place. Who can announce in its name could take the address anyway.
+ */
+static __always_inline void another_owner(struct state *s)
+{
+	if (READ_ONCE(daemon_gone) && READ_ONCE(s->lease_until) == LEASE_UNLIMITED)
+		WRITE_ONCE(s->lease_until, 0);
+}
+
 #endif

@@ -73,7 +73,7 @@ static __always_inline __be32 load_addr(const __u8 *a)
  * The kernel answers for every address it has, also after the daemon's death.
  * It must not see a request for a virtual address that may be another
  * director's by now. Announcements (sender and target are the same address)
- * ask nothing and pass.
+ * ask nothing and pass; but another's may be the end of our lease.
  */
 static __always_inline int arp(struct state *s, struct generation *g, void *at, void *end)
 {
@@ -83,12 +83,17 @@ static __always_inline int arp(struct state *s, struct generation *g, void *at, 
 	if (at + sizeof(*a) > end)
 		return XDP_PASS;
 	if (a->htype != bpf_htons(1) || a->ptype != bpf_htons(ETH_P_IP) || a->hlen != 6 ||
-	    a->plen != 4 || a->op != bpf_htons(1))
-		return XDP_PASS;
-	if (load_addr(a->spa) == load_addr(a->tpa))
+	    a->plen != 4)
 		return XDP_PASS;
 	v = vip_place(g, load_addr(a->tpa));
 	if (!is_vip(v, load_addr(a->tpa)))
+		return XDP_PASS;
+	if (load_addr(a->spa) == load_addr(a->tpa)) {
+		if (v->role == ROLE_ACTIVE && !same_mac(a->sha, g->own.addr))
+			another_owner(s);
+		return XDP_PASS;
+	}
+	if (a->op != bpf_htons(1))
 		return XDP_PASS;
 	if (bpf_jiffies64() >= READ_ONCE(s->lease_until)) {
 		count(REASON_ARP_LEASE_ENDED);

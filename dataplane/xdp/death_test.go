@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
 	"github.com/vishvananda/netlink"
 
 	"systole/bpf"
@@ -33,6 +36,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// Addresses of daemonToKill beside those of its services: an active one, and one
+// that was let go.
+var killed6, drained = netip.MustParseAddr("fd00:145::101"), netip.MustParseAddr("192.168.145.109")
+
 // daemonToKill holds a plane with a lease, renews it from two threads all the
 // time, and has a socket, which it names on its standard output.
 func daemonToKill(pins, dev, lease string) error {
@@ -40,7 +47,9 @@ func daemonToKill(pins, dev, lease string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := p.Apply(twoServices(1)); err != nil {
+	s := twoServices(1)
+	s.VIPs = append(s.VIPs, dataplane.VIP{Addr: killed6, Role: dataplane.Active}, dataplane.VIP{Addr: drained, Role: dataplane.Draining})
+	if _, err := p.Apply(s); err != nil {
 		return err
 	}
 	term, err := time.ParseDuration(lease)
@@ -173,6 +182,68 @@ func TestUnlimitedLeaseOutlivesKilledDaemon(t *testing.T) {
 	proc.Wait()
 	if until := l.leaseUntil(t); until != unlimitedTicks {
 		t.Errorf("lease until %d", until)
+	}
+}
+
+// announcement says that mac has the address: by ARP (op 1 or 2), or as a
+// neighbour advertisement to all nodes.
+func announcement(t *testing.T, mac net.HardwareAddr, addr netip.Addr, op uint16) []byte {
+	t.Helper()
+	eth := &layers.Ethernet{SrcMAC: mac, DstMAC: layers.EthernetBroadcast, EthernetType: layers.EthernetTypeARP}
+	parts := []gopacket.SerializableLayer{eth, &layers.ARP{
+		AddrType: layers.LinkTypeEthernet, Protocol: layers.EthernetTypeIPv4, HwAddressSize: 6, ProtAddressSize: 4, Operation: op,
+		SourceHwAddress: mac, SourceProtAddress: addr.AsSlice(), DstHwAddress: mac, DstProtAddress: addr.AsSlice(),
+	}}
+	if addr.Is6() {
+		eth.EthernetType, eth.DstMAC = layers.EthernetTypeIPv6, net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}
+		ip := &layers.IPv6{Version: 6, HopLimit: 255, NextHeader: layers.IPProtocolICMPv6, SrcIP: addr.AsSlice(), DstIP: net.ParseIP("ff02::1")}
+		icmp := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(layers.ICMPv6TypeNeighborAdvertisement, 0)}
+		if err := icmp.SetNetworkLayerForChecksum(ip); err != nil {
+			t.Fatal(err)
+		}
+		parts = []gopacket.SerializableLayer{eth, ip, icmp, &layers.ICMPv6NeighborAdvertisement{
+			Flags: 0x20, TargetAddress: addr.AsSlice(),
+			Options: layers.ICMPv6Options{{Type: layers.ICMPv6OptTargetAddress, Data: mac}},
+		}}
+	}
+	b := gopacket.NewSerializeBuffer()
+	if err := gopacket.SerializeLayers(b, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, parts...); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// With no live peer the lease of a dead daemon does not end, until another
+// director announces an address of it as its own: there are not two owners.
+func TestUnlimitedLeaseEndsWithAnotherOwner(t *testing.T) {
+	another := net.HardwareAddr{2, 0, 0, 0, 7, 7}
+	vip4 := client(0, "").To.Addr()
+	for _, tt := range []struct {
+		name string
+		addr netip.Addr
+		op   uint16
+	}{{"ARP request", vip4, 1}, {"ARP reply", vip4, 2}, {"advertisement", killed6, 0}} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newLAN(t)
+			lo(t)
+			e := newEar(t, l)
+			proc, _ := l.startDaemon(t, "unlimited")
+			stays := func(what string, frame []byte) {
+				t.Helper()
+				e.say(frame)
+				if until := l.leaseUntil(t); until != unlimitedTicks {
+					t.Fatalf("lease until %d after %s", until, what)
+				}
+			}
+			stays("an announcement to a living daemon", announcement(t, another, tt.addr, tt.op))
+			proc.Process.Kill()
+			proc.Wait()
+			stays("an announcement of our own", announcement(t, ownMAC, tt.addr, tt.op))
+			stays("one of another address", announcement(t, another, netip.MustParseAddr("192.168.145.77"), 1))
+			stays("one of an address that was let go", announcement(t, another, drained, 1))
+			e.say(announcement(t, another, tt.addr, tt.op))
+			await(t, "the lease ends", func() bool { return l.leaseUntil(t) == 0 })
+		})
 	}
 }
 
