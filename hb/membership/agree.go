@@ -15,8 +15,9 @@ func (m *Machine) settle(now time.Time) {
 	if m.graphOld {
 		m.graphOld = false
 		m.hearing(now)
-		m.members = m.together()
+		m.wanted = m.together()
 	}
+	m.part(now)
 	m.accept(now)
 	m.install(now)
 	m.judge(now)
@@ -39,6 +40,33 @@ func (m *Machine) settle(now time.Time) {
 		m.own.ask, m.own.echo = false, nil
 	}
 	m.passOn()
+}
+
+// part makes those our members who belong with us by the graph. But before we
+// leave one who hears us as we hear it the others have half a dead time to see
+// what we see. A node has died, and we are the first to know: as long as another
+// one says that it hears the dead, the dead and we fit that one equally well, and
+// by our names it may be we who leave, and both lose the quorum.
+//
+// Nobody has a quorum through that who had none: it is counted among those that
+// confirm the view. But who is on the wrong side of a cut, and is confirmed by
+// one that hears both sides, learns that much later: in half a dead time and two
+// reports, and package takeover counts on a whole one.
+func (m *Machine) part(now time.Time) {
+	leaves := slices.ContainsFunc(m.members, func(name string) bool {
+		p := m.peers[name]
+		return p != nil && p.alive && !has(m.wanted, name) && m.reportOf(name) != nil &&
+			m.own.hears(name) && m.reportOf(name).hears(m.cfg.Node)
+	})
+	switch {
+	case !leaves:
+	case m.partAt.IsZero():
+		m.partAt = now.Add(m.cfg.Deadtime / 2)
+		return
+	case now.Before(m.partAt):
+		return
+	}
+	m.members, m.partAt = m.wanted, time.Time{}
 }
 
 // hearing brings our own report in line with what we hear.

@@ -23,7 +23,9 @@
 // node with the fewest edges leaves (of several the one with the highest name)
 // until the rest is complete; those that left do the same among themselves. So
 // the members of a view always all hear each other, and one broken node does
-// not take the others with it.
+// not take the others with it. Nobody leaves a member that it hears, and that
+// hears it, before half a dead time has passed: nodes do not see a death all at
+// once.
 //
 // Old nodes (heartbeat 3) make no reports; hb knows them by their status. One is
 // a member while every other member hears it, and it has no vote, because two

@@ -48,12 +48,14 @@ type Machine struct {
 	own   report // as it is now; serial is of the last one sent
 	tie   bool   // the tie-breaker that is no node is seen
 
-	edges       [][]bool // the graph: who hears whom both ways, by index in nodes
-	whole       bool     // nobody needs to be told what others say
-	members     []string // who belongs together, by the graph
-	graphOld    bool     // all this is to be computed again
-	view        View     // installed
-	told        View     // the last one in an Output
+	edges       [][]bool  // the graph: who hears whom both ways, by index in nodes
+	whole       bool      // nobody needs to be told what others say
+	wanted      []string  // who belongs together, by the graph
+	members     []string  // who does, as we act on it
+	graphOld    bool      // all this is to be computed again
+	partAt      time.Time // when members becomes wanted, though some hear us; zero: nothing waits
+	view        View      // installed
+	told        View      // the last one in an Output
 	installedAt time.Time
 	settled     bool
 
@@ -284,6 +286,7 @@ func (m *Machine) Deadline() time.Time {
 	}
 	earlier(m.reportAt)
 	earlier(m.retryAt)
+	earlier(m.partAt)
 	if m.view.Quorum && !m.view.Settled {
 		earlier(m.installedAt.Add(m.cfg.Settle))
 	}
