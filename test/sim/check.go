@@ -33,7 +33,7 @@ type checks struct {
 func (k *checks) began(c *cluster, s Step, calm bool) {
 	k.alone, k.solo, k.settled = calm, s, false
 	k.soon = 0
-	if calm && c.plan.Hosts {
+	if calm && c.plan.Hosts && !c.plan.AtMostOne {
 		if k.soon = c.soon(s); k.soon > 0 {
 			c.stats.Prompt++
 		}
@@ -104,6 +104,9 @@ func (c *cluster) check() {
 // twoOwners: both answer ARP for the groups of node i.
 func (c *cluster) twoOwners(i int, now time.Duration) {
 	k := &c.checks
+	if c.plan.AtMostOne {
+		c.fail("two owners of the groups of %s, of which there is one at most", nodeName(i))
+	}
 	if !k.both[i] {
 		k.both[i], k.bothSince[i] = true, now
 		for _, d := range c.dirs {
@@ -145,13 +148,13 @@ func (c *cluster) owner(i int, now time.Duration, served bool) {
 	}
 	able := false
 	for _, d := range c.dirs {
-		able = able || d.n.running && d.n.pauses == 0 && d.hung == 0 && d.joined && !d.ordered
+		able = able || d.n.running && d.n.pauses == 0 && d.hung == 0 && d.joined && !d.ordered && d.quorate()
 	}
 	if !able {
 		k.served[i] = now
 		return
 	}
-	if none := now - max(k.served[i], c.disturbed); none > c.patience() {
+	if none := now - max(k.served[i], c.disturbed); none > c.patience()+c.quorumPatience() {
 		c.fail("no owner of the groups of %s for %v, %v after the last failure", nodeName(i), now-k.served[i], now-c.disturbed)
 	}
 }
@@ -183,6 +186,12 @@ func (c *cluster) clientOf(i int, now time.Duration) {
 // cluster at rest.
 func (c *cluster) bound(s Step) time.Duration {
 	p := c.plan
+	switch {
+	case s.oneMedium() && p.Media > 1:
+		return 0 // another one works
+	case p.AtMostOne && s.Kind != Clock: // a minority owns nothing for as long as it lasts
+		return s.For + c.patience() + c.quorumPatience()
+	}
 	// From the moment of the last beat: it may be under way for long, then the
 	// peer is patient, and acquires two classes.
 	patience := p.Deadtime
@@ -199,9 +208,6 @@ func (c *cluster) bound(s Step) time.Duration {
 	rejoin := p.Keepalive + min(time.Second, 2*p.Keepalive) + 8*c.most() + 3*maxOperation
 	if s.For < patience && (s.Kind == Die || s.Kind == Crash) {
 		return max(takeover, s.For+rejoin)
-	}
-	if s.oneMedium() && p.Media > 1 {
-		return 0 // another one works
 	}
 	switch s.Kind {
 	case Die, Freeze:
@@ -400,6 +406,9 @@ func (c *cluster) unsettled() string {
 		if d := c.checks.client[i]; d == nil || !d.serves(i, c.now()) {
 			return fmt.Sprintf("the client does not know who serves the groups of %s", nodeName(i))
 		}
+	}
+	if why := c.disagreement(); why != "" {
+		return why
 	}
 	if n := c.msgs.owing(); n > 0 {
 		return fmt.Sprintf("%d messages have neither come nor been reported lost: %v", n, c.msgs.owed)

@@ -28,6 +28,7 @@ type member struct {
 	changed time.Duration // when it was last started, or its host thawed
 	clock   time.Duration
 	d       *director // nil: only a member
+	views   agreement
 }
 
 // cluster is a run under way.
@@ -162,8 +163,11 @@ func (c *cluster) event(name string, e hb.Event) {
 			c.fail("%s reports an error: %s", name, e.Text)
 		}
 	}
-	if n.d != nil {
+	switch {
+	case n.d != nil:
 		n.d.event(e)
+	case c.plan.AtMostOne:
+		c.hear(n, e)
 	}
 }
 
@@ -201,6 +205,7 @@ func (c *cluster) start(n *member) {
 		n.d.start()
 	}
 	c.msgs.started(n.index)
+	c.joinViews(n)
 	c.net.SetClock(n.name, n.clock)
 	if err := c.net.Start(n.name); err != nil {
 		panic(err)
@@ -209,6 +214,9 @@ func (c *cluster) start(n *member) {
 		if c.unplugged[[2]int{n.index, medium}] > 0 { // missing from the beginning
 			c.carrier(n, medium, hb.CarrierLost)
 		}
+	}
+	if c.plan.AtMostOne {
+		c.agreed(n)
 	}
 }
 
@@ -431,8 +439,8 @@ func (c *cluster) do(s Step) {
 	case Shutdown:
 		n.d.ordered = true
 		c.begin(s.Kind)
-		if p := n.d.peer; !p.n.running || p.ordered || p.m.View().State != "stable" {
-			c.checks.settled = false // nobody to hand over to
+		if p := n.d.peer; !p.n.running || p.ordered || p.m.View().State != "stable" || c.plan.AtMostOne && c.plan.Nodes == 2 {
+			c.checks.settled = false // nobody to hand over to, or without a majority then
 		}
 		n.d.input(takeover.Shutdown{})
 		c.afterShutdown(n, n.life, s.For)

@@ -31,7 +31,7 @@ type director struct {
 
 	m       *takeover.Machine
 	lease   *control.Lease
-	inputs  []takeover.Input
+	inputs  []input
 	answers []takeover.Input  // to operations: go before inputs
 	outs    []takeover.Output // of the last step, to be done
 	busy    bool              // an operation is under way
@@ -42,9 +42,18 @@ type director struct {
 	ordered bool          // to shut down
 	armed   time.Duration // the timer that is set for the machine's deadline
 	clock   time.Duration // of this life: what its wall clock is ahead
+	quorum  bool          // the machine is to be told of it
+	lapse   bool          // a lease that lapsed is to be told to the agreement
 	buried  bool          // the peer has declared this life dead early, and not heard it since
 
 	plane plane
+}
+
+// input waits for the control loop: for the takeover machine, or for the
+// agreement on who is in.
+type input struct {
+	takeover.Input
+	event hb.Event
 }
 
 // plane is the data plane and the addresses: they are the kernel's, and outlive
@@ -64,6 +73,7 @@ func (d *director) start() {
 	p := d.c.plan
 	d.m = takeover.New(takeover.Config{
 		Node: d.n.name, Peer: d.peer.n.name, AutoFailback: p.Failback, Keepalive: p.Keepalive, DrainGrace: d.c.drainGrace(),
+		AtMostOne: p.AtMostOne, Deadtime: p.Deadtime,
 	})
 	d.lease = control.NewLease(p.Deadtime, d.renew)
 }
@@ -94,6 +104,9 @@ func (d *director) beforeBeat() bool {
 
 // event is what package control makes of an event of the heartbeat.
 func (d *director) event(e hb.Event) {
+	if d.c.plan.AtMostOne {
+		d.wait(input{event: e}) // goes before what takeover makes of it
+	}
 	switch e := e.(type) {
 	case hb.Joined:
 		if v, ok := d.c.net.Core(d.n.name).Snapshot(d.c.net.Now()).Peer(d.peer.n.name); ok && v.Heard && v.Status != hb.Dead {
@@ -114,7 +127,9 @@ func (d *director) event(e hb.Event) {
 	}
 }
 
-func (d *director) input(in takeover.Input) {
+func (d *director) input(in takeover.Input) { d.wait(input{Input: in}) }
+
+func (d *director) wait(in input) {
 	d.inputs = append(d.inputs, in)
 	d.c.dirty = true
 	if len(d.inputs) > maxInputs {
@@ -143,14 +158,28 @@ func (d *director) pump() {
 			in := d.answers[0]
 			d.answers = d.answers[1:]
 			d.step(in)
+		case d.lapse:
+			d.lapse = false
+			d.n.views.machine.Stalled(d.machineNow())
+			d.c.agreed(d.n)
 		case d.lapsed():
+			d.lapse = d.c.plan.AtMostOne
 			d.step(takeover.LeaseLapsed{})
+		case d.quorum:
+			d.step(d.quorumNews())
 		case d.due() && (len(d.inputs) == 0 || d.c.rnd.IntN(2) == 0):
 			d.step(takeover.Tick{})
 		case len(d.inputs) > 0:
 			in := d.inputs[0]
 			d.inputs = d.inputs[1:]
-			d.step(in)
+			if in.event != nil {
+				d.c.hear(d.n, in.event)
+			} else {
+				d.step(in.Input)
+			}
+		case d.viewsDue():
+			d.n.views.machine.Tick(d.machineNow())
+			d.c.agreed(d.n)
 		default:
 			d.inputs, d.answers, d.outs = nil, nil, nil
 			d.setTimer()
@@ -185,8 +214,17 @@ func (d *director) due() bool {
 	return ok && at <= d.c.now()
 }
 
+// viewsDue: the agreement has something to do.
+func (d *director) viewsDue() bool {
+	at, ok := d.c.viewsDeadline(d.n)
+	return ok && at <= d.c.now()
+}
+
 func (d *director) setTimer() {
 	at, ok := d.deadline()
+	if views, due := d.c.viewsDeadline(d.n); due && (!ok || views < at) {
+		at, ok = views, true
+	}
 	if !ok || d.armed > d.c.now() && d.armed <= at {
 		return
 	}

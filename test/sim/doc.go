@@ -24,8 +24,11 @@
 // answers echo requests and refuses packets, and one that is dead, frozen or cut
 // off does not, so that deaths come before the dead time; in every second one
 // (ends) a director says while its lease is armed that its data plane ends with
-// its daemon, and it does. Meanwhile operators order hand-overs and stops. Failures overlap: only
-// at a Rest does a plan wait until all is repaired.
+// its daemon, and it does. In some, half of those with more than two nodes, nothing
+// is owned without the majority (atmostone), and every node has its part in the
+// agreement on who is in (package membership). Meanwhile operators order hand-overs
+// and stops. Failures overlap: only at a Rest does a plan wait until all is
+// repaired.
 //
 // # What is checked
 //
@@ -38,9 +41,12 @@
 //     its lease ended; or if so many packets were lost or slow at once that none
 //     of a whole look was answered, which is a partition to who looks. And then
 //     no longer than patience after the last failure: a dead time, two
-//     keepalives, two periods of asking again, a claim and its answer.
+//     keepalives, two periods of asking again, a claim and its answer. With
+//     atmostone never.
 //  2. No owner: not longer than patience after the last failure, if a director
-//     can act.
+//     can act. With atmostone it must have the quorum, for a view and the wait
+//     until the other's lease has ended, five dead times, and then no bound of
+//     promise 3 is exact but that of orders and single media.
 //  3. The client. After one failure of a cluster at rest, what it sends is not
 //     forwarded for at most: nothing after a wrong clock; an exchange of
 //     messages when a cut or a partition has healed (one of two owners has let
@@ -51,7 +57,8 @@
 //     experience says that little is lost, and after a kill that ends the lease
 //     a keepalive and three eighths. Or, if the daemon is back sooner, the time
 //     it was away and three keepalives. Plus the way of a packet and the system
-//     calls of a takeover. In a planned hand-over, a stop or a failback between
+//     calls of a takeover. If one of two media fails, nothing at all, nor when it
+//     is back. In a planned hand-over, a stop or a failback between
 //     directors at rest: nothing at all.
 //  4. A node is declared dead before its dead time only with true evidence: it is
 //     gone, or frozen, or cut off, or has ended as it promised; or it was so, or
@@ -66,6 +73,9 @@
 //     node could declare every other dead early, with hosts, and knows of each
 //     director what it promised; only beats, acknowledgements and calm probes
 //     are sent, and their number is right; no error is reported.
+//  7. With atmostone: views with one name have the same members, their numbers
+//     grow, and a settled quorum is the only one (promises 1, 2 and 4 of package
+//     membership); at rest all have the view of all.
 //
 // # What is not simulated
 //

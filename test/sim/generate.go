@@ -50,6 +50,9 @@ func Generate(seed uint64) Plan {
 		p.Keepalive, p.Deadtime = p.Keepalive/2, p.Deadtime/2
 		p.Delay = min(p.Delay, minDelay+p.Keepalive/50)
 	}
+	if n := r.IntN(16); p.Nodes > 2 && n < 8 || n == 0 {
+		p.AtMostOne = true
+	}
 	return p
 }
 

@@ -23,6 +23,7 @@ type Plan struct {
 	Jumble    float64       // probability of a reordered packet, and half that of a doubled one
 	Failback  bool          // auto_failback
 	Ends      bool          // an armed lease ends with the daemon (the kernel's exit hook)
+	AtMostOne bool          // cluster.partition: who has no majority of all nodes owns nothing
 	Hosts     bool          // the machines answer echo requests and refuse packets, so that early deaths are possible
 	Steps     []Step
 }
@@ -111,8 +112,8 @@ var arguments = [kinds]string{
 // String is the plan as a script, which Parse reads.
 func (p Plan) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed=%d nodes=%d media=%d keepalive=%v deadtime=%v delay=%v jumble=%v failback=%v ends=%v hosts=%v\n",
-		p.Seed, p.Nodes, p.Media, p.Keepalive, p.Deadtime, p.Delay, p.Jumble, p.Failback, p.Ends, p.Hosts)
+	fmt.Fprintf(&b, "seed=%d nodes=%d media=%d keepalive=%v deadtime=%v delay=%v jumble=%v failback=%v ends=%v hosts=%v atmostone=%v\n",
+		p.Seed, p.Nodes, p.Media, p.Keepalive, p.Deadtime, p.Delay, p.Jumble, p.Failback, p.Ends, p.Hosts, p.AtMostOne)
 	for _, s := range p.Steps {
 		fmt.Fprintln(&b, s)
 	}
@@ -174,6 +175,8 @@ func (p *Plan) parseHead(line string) (err error) {
 			p.Ends, err = strconv.ParseBool(v)
 		case "hosts":
 			p.Hosts, err = strconv.ParseBool(v)
+		case "atmostone":
+			p.AtMostOne, err = strconv.ParseBool(v)
 		default:
 			err = fmt.Errorf("unknown option %s", k)
 		}
