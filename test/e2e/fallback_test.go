@@ -33,19 +33,27 @@ func (p *pair) usurp(node string) (leave func()) {
 	l, err := link.LoadPinnedLink(pinned, nil)
 	p.must(err)
 	defer l.Close()
+	p.must(l.(interface{ Detach() error }).Detach())
+	return p.occupy(node)
+}
+
+// occupy puts another program than the director's on its interface, which must
+// be free, and returns how to take that away again.
+func (p *pair) occupy(node string) (leave func()) {
+	p.t.Helper()
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: "usurper", Type: ebpf.XDP, License: "MIT",
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2), asm.Return()}, // XDP_PASS
 	})
 	p.must(err)
 	defer prog.Close()
+	host := p.daemons[node].host
 	put := func(fd int) {
 		p.t.Helper()
-		eth0, err := d.host.Netlink().LinkByName("eth0")
+		eth0, err := host.Netlink().LinkByName("eth0")
 		p.must(err)
-		p.must(d.host.Do(func() error { return netlink.LinkSetXdpFd(eth0, fd) }))
+		p.must(host.Do(func() error { return netlink.LinkSetXdpFd(eth0, fd) }))
 	}
-	p.must(l.(interface{ Detach() error }).Detach())
 	put(prog.FD())
 	return func() { put(-1) }
 }

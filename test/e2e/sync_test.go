@@ -58,7 +58,7 @@ func alive(conns []net.Conn, b byte) (lost int, first error) {
 	var wg sync.WaitGroup
 	for _, c := range conns {
 		wg.Go(func() {
-			_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+			_ = c.SetDeadline(time.Now().Add(10 * time.Second * slow))
 			got := [1]byte{}
 			_, err := c.Write([]byte{b})
 			if err == nil {

@@ -27,9 +27,13 @@
 //
 //   - the tests of bpf, dataplane/xdp and dataplane/ipvs, which need the kernel
 //     that most directors have, or IPVS, which the host's kernel may lack;
-//   - package guest: the same traffic through XDP and
-//     IPVS compared packet by packet (build/verdicts.txt), and the instructions
-//     that a packet costs with either (build/instructions.txt).
+//   - the tests of test/e2e that need IPVS: the daemon on IPVS alone, and XDP and
+//     IPVS in turn, under open connections (SYSTOLE_SWITCHES=20
+//     SYSTOLE_CONNECTIONS=10000 for more than make test has);
+//   - package guest: the contract of all planes (planetest) with the kernel's
+//     IPVS, the same traffic through XDP and IPVS compared packet by packet
+//     (build/verdicts.txt), and the instructions that a packet costs with either
+//     (build/instructions.txt).
 //
 // The CPU model leaves out cmpxchg16b and five-level page tables: with them
 // qemu 7.2 corrupts the memory of newer kernels now and then.

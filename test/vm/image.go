@@ -88,7 +88,7 @@ func (h host) image(ctx context.Context, path string, programs []Program) error 
 				return err
 			}
 		}
-		script += fmt.Sprintf("run %s ./%s %s\n", dir, filepath.Base(p.Path), quoted(p.Args))
+		script += fmt.Sprintf("run %s env %s ./%s %s\n", dir, quoted(p.Env), filepath.Base(p.Path), quoted(p.Args))
 	}
 	if err := os.WriteFile(filepath.Join(root, "programs"), []byte(script), 0o644); err != nil {
 		return err

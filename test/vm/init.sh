@@ -13,6 +13,7 @@ mount -t devpts devpts /dev/pts
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tmpfs shm /dev/shm
 ip link set lo up
+ulimit -n 1048576 # thousands of connections, each with both its ends here
 echo 1 >/proc/sys/kernel/panic_on_oops
 
 exec </dev/null >/dev/ttyS1 2>&1

@@ -2,7 +2,10 @@ package vm
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
+	"time"
 )
 
 // mostVerified is what the verifier of Linux 6.1 may go through for the
@@ -39,10 +42,14 @@ func TestKernel61(t *testing.T) {
 	}
 }
 
-// TestIPVS runs the tests of the IPVS plane on a kernel that has IPVS.
+// TestIPVS runs the tests of the IPVS plane on a kernel that has IPVS, and the
+// contract of all planes against it.
 func TestIPVS(t *testing.T) {
 	t.Parallel()
-	boot(t, Machine{Programs: []Program{compile(t, "systole/dataplane/ipvs")}})
+	boot(t, Machine{Programs: []Program{
+		compile(t, "systole/dataplane/ipvs"),
+		compile(t, "systole/test/vm/guest").with("-test.run", "^TestConformance$", "-test.v"),
+	}})
 }
 
 // TestFlowSyncWithTheKernel carries flows to a kernel's backup daemon, and those
@@ -56,4 +63,30 @@ func TestFlowSyncWithTheKernel(t *testing.T) {
 func TestCarry(t *testing.T) {
 	t.Parallel()
 	boot(t, Machine{Programs: []Program{compile(t, "systole/test/vm/guest").with("-test.run", "^TestConnectionsOutliveTheirPlane$", "-test.v")}})
+}
+
+// TestDirector is the daemon itself on the kernel's IPVS, alone and in turn with
+// XDP: the tests of package e2e that need such a kernel.
+func TestDirector(t *testing.T) {
+	t.Parallel()
+	daemon := filepath.Join(t.TempDir(), "systole")
+	build(t, "build", "-o", daemon, "systole/cmd/systole")
+	e2e := compile(t, "systole/test/e2e").with("-test.run", "^(TestIPVSAlone|TestPlanesTakeTurns)$", "-test.v")
+	e2e.Beside, e2e.Env = []string{daemon}, []string{"SYSTOLE_BINARY=/run/e2e/systole"}
+	for _, name := range []string{"SYSTOLE_SWITCHES", "SYSTOLE_CONNECTIONS"} {
+		if value := os.Getenv(name); value != "" {
+			e2e.Env = append(e2e.Env, name+"="+value)
+		}
+	}
+	boot(t, Machine{Programs: []Program{e2e}, Timeout: timeout(t), Patience: timeout(t)})
+}
+
+// timeout is what is left of the test's own, where there is more to do than in
+// make test; else 0.
+func timeout(t *testing.T) time.Duration {
+	end, ok := t.Deadline()
+	if !ok || os.Getenv("SYSTOLE_CONNECTIONS") == "" {
+		return 0
+	}
+	return time.Until(end) - time.Minute
 }

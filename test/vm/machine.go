@@ -52,6 +52,7 @@ type Program struct {
 	// host: the program runs beside a copy. Empty: there is none.
 	Testdata string
 	Beside   []string // other files of the host that it finds in its directory
+	Env      []string // more of its environment: "NAME=value"
 }
 
 // name is the program's own directory in the machine.
