@@ -29,13 +29,6 @@ var (
 	slow time.Duration = 1
 )
 
-// A virtual machine without KVM, on a busy host: nothing is measured there.
-func init() {
-	if os.Getenv("SYSTOLE_VM") == "1" {
-		keepalive, deadtime, initdead, slow = time.Second, 10*time.Second, 20*time.Second, 10
-	}
-}
-
 var (
 	vip     = netip.MustParseAddr("192.168.145.101")
 	network = "192.168.145.%d/24"
@@ -43,7 +36,13 @@ var (
 	binary  string
 )
 
-func TestMain(m *testing.M) { os.Exit(built.Run(m, &binary)) }
+func TestMain(m *testing.M) {
+	// A virtual machine without KVM, on a busy host: nothing is measured there.
+	if os.Getenv("SYSTOLE_VM") == "1" {
+		keepalive, deadtime, initdead, slow = time.Second, 10*time.Second, 20*time.Second, 10
+	}
+	os.Exit(built.Run(m, &binary))
+}
 
 // needRoot skips without root, unless the tests must run here.
 func needRoot(t *testing.T) {

@@ -39,7 +39,7 @@ func TestPlanesTakeTurns(t *testing.T) {
 	needIPVS(t)
 	switches, connections := number(t, "SYSTOLE_SWITCHES", 6), number(t, "SYSTOLE_CONNECTIONS", 100)
 	p := newPair(t, 2, `  - virtual: 192.168.145.101:80
-    check: {type: tcp, port: 81, interval: 1s, timeout: 1s}
+    check: {type: tcp, port: 81, interval: 1s, timeout: 1s, fall: 20}
     servers: [{address: 192.168.145.200}, {address: 192.168.145.201}]
 `, func(p *pair) { p.echo() })
 	p.servable("192.168.145.101:80/tcp", 2)

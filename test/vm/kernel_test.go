@@ -70,7 +70,7 @@ func TestCarry(t *testing.T) {
 func TestDirector(t *testing.T) {
 	t.Parallel()
 	daemon := filepath.Join(t.TempDir(), "systole")
-	build(t, "build", "-o", daemon, "systole/cmd/systole")
+	build(t, "build", "-ldflags", "-s -w", "-o", daemon, "systole/cmd/systole")
 	e2e := compile(t, "systole/test/e2e").with("-test.run", "^(TestIPVSAlone|TestPlanesTakeTurns)$", "-test.v")
 	e2e.Beside, e2e.Env = []string{daemon}, []string{"SYSTOLE_BINARY=/run/e2e/systole"}
 	for _, name := range []string{"SYSTOLE_SWITCHES", "SYSTOLE_CONNECTIONS"} {

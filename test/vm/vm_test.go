@@ -3,12 +3,14 @@ package vm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,7 +24,25 @@ func TestMain(m *testing.M) {
 	var stop context.CancelFunc
 	stopped, stop = signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(stopped, stop)
-	os.Exit(m.Run())
+	dir, err := os.MkdirTemp("", "systole-vm-tests-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	compiled.dir = dir
+	code := m.Run()
+	if err := os.RemoveAll(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// compiled are the tests of packages that several machines run, each built once.
+var compiled struct {
+	sync.Mutex
+	dir  string
+	done map[string]bool
 }
 
 // boot runs the programs of m on their machine, once more if that is lost. What
@@ -59,11 +79,19 @@ func boot(t *testing.T, m Machine) []string {
 func compile(t *testing.T, pkg string) Program {
 	t.Helper()
 	dir := strings.TrimPrefix(pkg, "systole/")
-	p := Program{Path: filepath.Join(t.TempDir(), filepath.Base(pkg)+".test")}
+	p := Program{Path: filepath.Join(compiled.dir, dir, filepath.Base(pkg)+".test")}
 	if d := filepath.Join("..", "..", dir, "testdata"); exists(d) {
 		p.Testdata = d
 	}
-	build(t, "test", "-c", "-o", p.Path, pkg)
+	compiled.Lock()
+	defer compiled.Unlock()
+	if !compiled.done[p.Path] {
+		build(t, "test", "-c", "-ldflags", "-s -w", "-o", p.Path, pkg)
+		if compiled.done == nil {
+			compiled.done = make(map[string]bool)
+		}
+		compiled.done[p.Path] = true
+	}
 	return p
 }
 
