@@ -36,7 +36,41 @@ func lookup(h *netlink.Handle, addr netip.Addr) path {
 		return path{why: fmt.Sprintf("interface %d: %v", r.LinkIndex, err)}
 	}
 	p.iface = l.Attrs().Name
+	p.below = below(h, l)
 	return p
+}
+
+// made bounds how many interfaces one may be on top of.
+const made = 8
+
+// below are the interfaces that l is made of, next ones first: what a VLAN or a
+// macvlan is on, the members of a bond or a bridge. Most are made of none, and
+// for those the kernel is not asked.
+func below(h *netlink.Handle, l netlink.Link) (names []string) {
+	next := []netlink.Link{l}
+	for n := 0; n < len(next) && n < made; n++ {
+		l := next[n]
+		if n > 0 {
+			names = append(names, l.Attrs().Name)
+		}
+		switch l.Type() {
+		case "vlan", "macvlan", "ipvlan":
+			if on, err := h.LinkByIndex(l.Attrs().ParentIndex); err == nil {
+				next = append(next, on)
+			}
+		case "bond", "bridge", "team":
+			all, err := h.LinkList()
+			if err != nil {
+				continue
+			}
+			for _, m := range all {
+				if m.Attrs().MasterIndex == l.Attrs().Index {
+					next = append(next, m)
+				}
+			}
+		}
+	}
+	return names
 }
 
 func familyOf(addr netip.Addr) int {

@@ -32,7 +32,10 @@ type Update struct {
 	Addr netip.Addr
 	MAC  net.HardwareAddr // its own, or that of the router Via; nil: unknown
 	Via  netip.Addr       // the router to it; not valid: it is on a LAN of ours
-	Why  string           // why it is unknown
+	// Interfaces are by which interfaces it is reached: the one the route names,
+	// then what that is made of: what a VLAN is on, a bond's or bridge's members.
+	Interfaces []string
+	Why        string // why it is unknown
 }
 
 // fate is what became of an entry of the kernel's neighbour table.
@@ -63,6 +66,7 @@ type event struct {
 type path struct {
 	ifindex int
 	iface   string
+	below   []string   // what iface is made of
 	via     netip.Addr // the router; not valid: none
 	why     string     // not empty: it cannot be reached
 }
@@ -73,6 +77,14 @@ func (p path) hop(addr netip.Addr) netip.Addr {
 		return p.via
 	}
 	return addr
+}
+
+// interfaces are those of Update.
+func (p path) interfaces() []string {
+	if p.iface == "" {
+		return nil
+	}
+	return append([]string{p.iface}, p.below...)
 }
 
 // place is where the kernel has the entry of the neighbour on the way to addr.
@@ -96,6 +108,7 @@ type entry struct {
 	path  path
 	mac   net.HardwareAddr // nil: unknown
 	via   netip.Addr       // whose mac is, as in Update
+	by    []string         // Interfaces, as they were reported
 	why   string           // last reason reported
 	doubt time.Time        // since when the kernel no longer confirms mac; zero: it does
 	askAt time.Time
@@ -337,11 +350,12 @@ func (t *table) learn(addr netip.Addr, e *entry, mac net.HardwareAddr, now time.
 	}
 	e.doubt = time.Time{}
 	e.askAt = now.Add(t.refresh)
-	if bytes.Equal(e.mac, mac) && e.via == e.path.via {
+	by := e.path.interfaces()
+	if bytes.Equal(e.mac, mac) && e.via == e.path.via && slices.Equal(e.by, by) {
 		return nil
 	}
-	e.mac, e.via, e.why = bytes.Clone(mac), e.path.via, ""
-	return []Update{{Addr: addr, MAC: bytes.Clone(mac), Via: e.via}}
+	e.mac, e.via, e.why, e.by = bytes.Clone(mac), e.path.via, "", by
+	return []Update{{Addr: addr, MAC: bytes.Clone(mac), Via: e.via, Interfaces: by}}
 }
 
 func (e *entry) lose(addr netip.Addr, why string) []Update {
@@ -349,7 +363,7 @@ func (e *entry) lose(addr netip.Addr, why string) []Update {
 	if e.mac == nil && e.why == why {
 		return nil
 	}
-	e.mac, e.via, e.why = nil, netip.Addr{}, why
+	e.mac, e.via, e.why, e.by = nil, netip.Addr{}, why, nil
 	return []Update{{Addr: addr, Why: why}}
 }
 

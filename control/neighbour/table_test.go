@@ -379,7 +379,11 @@ func TestTableProperties(t *testing.T) {
 					t.Fatalf("neither or both: %+v", u)
 				}
 			}
-			if text := updates(got); text != "" {
+			text := updates(got)
+			if text != "" {
+				text += fmt.Sprint(got[0].Interfaces)
+			}
+			if text != "" {
 				if text == last || len(got) > 1 {
 					t.Fatalf("says %q after %q", text, last)
 				}
