@@ -67,7 +67,7 @@ var bad = []struct {
 		`20:32: unknown key "wieght" in servers: did you mean "weight"?`,
 	}},
 	{"unknown key in dataplane", []string{"dataplane: {interface: eth0}", "dataplane: {interface: eth0, size: 5}"}, []string{
-		`21:30: unknown key "size" in dataplane: want mode, interface, pin, flows or evict`,
+		`21:30: unknown key "size" in dataplane: want mode, interface, interfaces, pin, flows or evict`,
 	}},
 	{"unknown key in metrics", []string{"dataplane:", "metrics: {addr: x}\ndataplane:"}, []string{
 		`21:11: unknown key "addr" in metrics: want listen`,
@@ -728,6 +728,22 @@ dataplane:`}, []string{
 	}},
 	{"interface missing", []string{"dataplane: {interface: eth0}\n", ""}, []string{
 		"1:1: interface is missing in dataplane: write the NIC that the clients' packets come in by, such as interface: eth0",
+	}},
+	{"interface and interfaces", []string{"dataplane: {interface: eth0}", "dataplane: {interface: eth0, interfaces: [eth1]}"}, []string{
+		"21:30: interface and interfaces are both written: put all NICs under interfaces and remove interface",
+	}},
+	{"interfaces of nothing", []string{"dataplane: {interface: eth0}", "dataplane: {interfaces: []}"}, []string{
+		"21:13: interfaces is empty: name the NICs that the clients' packets come in by, and those that lead to real servers",
+	}},
+	{"interfaces twice, and none", []string{"dataplane: {interface: eth0}", "dataplane: {interfaces: [eth0, eth0, 'a b']}"}, []string{
+		"21:32: interfaces: eth0 is named twice: remove one",
+		`21:38: interfaces: "a b" cannot be an interface: want its name as "ip link" shows it, up to 15 characters`,
+	}},
+	{"interfaces are no list", []string{"dataplane: {interface: eth0}", "dataplane: {interfaces: eth0}"}, []string{
+		`21:25: interfaces: want a list, found "eth0": begin each entry with "- "`,
+	}},
+	{"too many interfaces", []string{"dataplane: {interface: eth0}", "dataplane: {interfaces: [a, b, c, d, e, f, g, h, i, j, k, l, m, n1, o, p, q]}"}, []string{
+		"21:75: interfaces: 17 of them, at most 16 are possible",
 	}},
 	{"pin", []string{"dataplane: {interface: eth0}", "dataplane: {interface: eth0, pin: systole}"}, []string{
 		`21:35: pin: "systole" is not an absolute path: begin it with /`,

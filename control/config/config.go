@@ -155,10 +155,13 @@ type Check struct {
 // DataPlane says how packets are forwarded.
 type DataPlane struct {
 	Interface string // the NIC XDP attaches to; may be empty if there is no service, or Mode is "ipvs"
-	Mode      string // "auto" (default: native, else generic, else ipvs), "native", "generic", "ipvs"
-	Pin       string // directory on a bpffs; default /sys/fs/bpf/systole
-	Flows     int    // size of the flow table, a power of two from 1<<10 to 1<<24; default 1<<20
-	Evict     bool   // take another's XDP program off the interface; default false
+	// Interfaces are several NICs instead, Interface is the first of them then;
+	// nil: Interface alone. See NICs.
+	Interfaces []string
+	Mode       string // "auto" (default: native, else generic, else ipvs), "native", "generic", "ipvs"
+	Pin        string // directory on a bpffs; default /sys/fs/bpf/systole
+	Flows      int    // size of the flow table, a power of two from 1<<10 to 1<<24; default 1<<20
+	Evict      bool   // take another's XDP program off the interface; default false
 }
 
 // Metrics is the Prometheus endpoint; empty Listen means none.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -377,6 +378,31 @@ func TestReferenceIsRight(t *testing.T) {
 	}
 	if len(types) != len(mediaKeys) {
 		t.Errorf("types of media: %v, want %d", types, len(mediaKeys))
+	}
+}
+
+func TestInterfaces(t *testing.T) {
+	for text, want := range map[string]DataPlane{
+		"{interface: eth1}":          {Interface: "eth1"},
+		"{interfaces: [eth1]}":       {Interface: "eth1", Interfaces: []string{"eth1"}},
+		"{interfaces: [eth2, eth1]}": {Interface: "eth2", Interfaces: []string{"eth2", "eth1"}},
+	} {
+		c := mustParse(t, edit(t, base, "dataplane: {interface: eth0}", "dataplane: "+text))
+		if got := c.DataPlane; got.Interface != want.Interface || !slices.Equal(got.Interfaces, want.Interfaces) || len(got.NICs()) == 0 || got.NICs()[0] != want.Interface {
+			t.Errorf("%s: %+v, NICs %q", text, got, got.NICs())
+		}
+	}
+	if nics := (DataPlane{}).NICs(); nics != nil {
+		t.Errorf("without any: %q", nics)
+	}
+	// The addresses of the directors are those on any of them.
+	c := mustParse(t, edit(t, base, "dataplane: {interface: eth0}", "dataplane: {interfaces: [eth9, eth0]}"))
+	if names := c.WithoutAddr(); names != nil {
+		t.Errorf("no address of %q", names)
+	}
+	before := mustParse(t, base)
+	if got := LiveChange(before, c); !slices.Equal(got, []string{"dataplane.interface", "dataplane.interfaces"}) {
+		t.Errorf("changed live, but for %q", got)
 	}
 }
 

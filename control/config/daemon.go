@@ -13,16 +13,16 @@ func (d *decoder) dataPlane(root *mapping, services bool) DataPlane {
 	mode := read(m, "mode", "auto", oneOf([]string{"auto", "native", "generic", "ipvs"}, map[string]string{
 		"xdp": "is the rule: use auto, or native, or generic", "skb": "is called generic here", "drv": "is called native here",
 		"offload": "is not there yet: use native"}))
-	iface := read(m, "interface", "", interfaceName)
-	if !iface.set && !iface.bad && !mode.bad && services && mode.val != "ipvs" {
+	first, several, set := d.nics(m)
+	if !set && !mode.bad && services && mode.val != "ipvs" {
 		m.missing("interface", "the NIC that the clients' packets come in by, such as interface: eth0")
 	}
 	dp := DataPlane{
-		Interface: iface.val,
-		Mode:      mode.val,
-		Pin:       read(m, "pin", "/sys/fs/bpf/systole", absolute).val,
-		Flows:     read(m, "flows", 1<<20, flows).val,
-		Evict:     read(m, "evict", false, boolean).val,
+		Interface: first, Interfaces: several,
+		Mode:  mode.val,
+		Pin:   read(m, "pin", "/sys/fs/bpf/systole", absolute).val,
+		Flows: read(m, "flows", 1<<20, flows).val,
+		Evict: read(m, "evict", false, boolean).val,
 	}
 	m.done()
 	return dp

@@ -36,6 +36,7 @@ var fixed = []struct {
 		return nodeAddrs(slices.Sorted(maps.Keys(c.Cluster.Addresses)), c.Cluster.Addresses)
 	}},
 	{"dataplane.interface", func(c *Config) any { return c.DataPlane.Interface }},
+	{"dataplane.interfaces", func(c *Config) any { return c.DataPlane.Interfaces }},
 	{"dataplane.mode", func(c *Config) any { return c.DataPlane.Mode }},
 	{"dataplane.pin", func(c *Config) any { return c.DataPlane.Pin }},
 	{"dataplane.flows", func(c *Config) any { return c.DataPlane.Flows }},

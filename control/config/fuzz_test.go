@@ -164,7 +164,15 @@ func write(c *Config) string {
 	p("  ]\ndataplane: {mode: %s, pin: %s, flows: %d, evict: %v}", c.DataPlane.Mode, q(c.DataPlane.Pin), c.DataPlane.Flows, c.DataPlane.Evict)
 	s := b.String()
 	if c.DataPlane.Interface != "" {
-		s = strings.Replace(s, "dataplane: {", "dataplane: {interface: "+q(c.DataPlane.Interface)+", ", 1)
+		nics := "interface: " + q(c.DataPlane.Interface)
+		if n := len(c.DataPlane.Interfaces); n > 0 {
+			nics = "interfaces: ["
+			for _, name := range c.DataPlane.Interfaces {
+				nics += q(name) + ", "
+			}
+			nics += "]"
+		}
+		s = strings.Replace(s, "dataplane: {", "dataplane: {"+nics+", ", 1)
 	}
 	s += writeSync(c.Sync)
 	if c.Metrics.Listen != "" {
@@ -298,6 +306,10 @@ func genConfig(t *rapid.T) *Config {
 			Pin: path.Draw(t, "pin"), Flows: 1 << rapid.IntRange(10, 24).Draw(t, "flows"), Evict: rapid.Bool().Draw(t, "evict")},
 		Metrics: Metrics{Listen: rapid.SampledFrom([]string{"", ":9101", "[::1]:1", "localhost:65535"}).Draw(t, "listen")},
 		Control: Control{Socket: path.Draw(t, "socket")},
+	}
+	if rapid.Bool().Draw(t, "several NICs") {
+		c.DataPlane.Interfaces = rapid.SliceOfNDistinct(iface, 1, maxNICs, rapid.ID[string]).Draw(t, "nics")
+		c.DataPlane.Interface = c.DataPlane.Interfaces[0]
 	}
 	vips := 0
 	vip := func(i int) netip.Addr { // every other is IPv6

@@ -264,14 +264,14 @@ func (m Medium) String() string {
 }
 
 // DirectorAddr is the address of a director on the LAN of the real servers:
-// what cluster.addresses says, else what an IPv4 medium on the data plane's
-// interface does. It is false if neither does.
+// what cluster.addresses says, else what an IPv4 medium on an interface of the
+// data plane does. It is false if neither does.
 func (c *Config) DirectorAddr(node string) (netip.Addr, bool) {
 	if a, ok := c.Cluster.Addresses[node]; ok {
 		return a, true
 	}
 	for _, m := range c.Cluster.Media {
-		if a := m.Peers[node]; a.Is4() && m.Interface == c.DataPlane.Interface {
+		if a := m.Peers[node]; a.Is4() && slices.Contains(c.DataPlane.NICs(), m.Interface) {
 			return a, true
 		}
 	}

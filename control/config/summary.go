@@ -88,8 +88,8 @@ func Summary(c *Config) string {
 		}
 	}
 	on := ""
-	if c.DataPlane.Interface != "" {
-		on = " on " + c.DataPlane.Interface
+	if nics := c.DataPlane.NICs(); len(nics) > 0 {
+		on = " on " + strings.Join(nics, ", ")
 	}
 	line("data plane: %s%s, %d flows, pinned in %s", c.DataPlane.Mode, on, c.DataPlane.Flows, c.DataPlane.Pin)
 	if c.Sync != nil {
@@ -231,9 +231,9 @@ func advice(c *Config) []string {
 	}
 	for _, g := range c.Groups {
 		for _, v := range g.VIPs {
-			if used[v.Addr] && c.DataPlane.Interface != "" && v.Interface != c.DataPlane.Interface {
+			if nics := c.DataPlane.NICs(); used[v.Addr] && len(nics) > 0 && !slices.Contains(nics, v.Interface) {
 				say("group %s: %s lives on %s, but dataplane.interface is %s: packets that come in by %s take the kernel's way",
-					g.Name, v.Addr, v.Interface, c.DataPlane.Interface, v.Interface)
+					g.Name, v.Addr, v.Interface, strings.Join(nics, ", "), v.Interface)
 			}
 			delete(used, v.Addr)
 		}
@@ -270,7 +270,7 @@ func mediaAdvice(c *Config) []string {
 	}
 	if names := c.WithoutAddr(); len(names) > 0 {
 		say("cluster.addresses: the address of %s on the LAN of %s is not known: connections that are open when a group moves are reset (no second chance)",
-			strings.Join(names, " and "), c.DataPlane.Interface)
+			strings.Join(names, " and "), strings.Join(c.DataPlane.NICs(), " or "))
 	}
 	return w
 }
@@ -289,9 +289,7 @@ func (c *Config) interfaces() []string {
 			names = append(names, v.Interface)
 		}
 	}
-	if c.DataPlane.Interface != "" {
-		names = append(names, c.DataPlane.Interface)
-	}
+	names = append(names, c.DataPlane.NICs()...)
 	if c.Sync != nil {
 		names = append(names, c.Sync.Interfaces...)
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -33,7 +34,7 @@ func TestWitness(t *testing.T) {
 		t.Errorf("read in another way: %s", diff)
 	}
 	own := w.Own()
-	if !w.Witness() || !own.Witness() || own.Node != "node4" || len(own.Groups)+len(own.Services) != 0 || own.DataPlane != (DataPlane{}) || len(own.Cluster.Media) != 1 {
+	if !w.Witness() || !own.Witness() || own.Node != "node4" || len(own.Groups)+len(own.Services) != 0 || !reflect.DeepEqual(own.DataPlane, DataPlane{}) || len(own.Cluster.Media) != 1 {
 		t.Errorf("a witness's own: %+v", own)
 	}
 	if len(w.Groups) == 0 || len(w.Services) == 0 {
