@@ -38,6 +38,8 @@ enum layout {
 #define SERVICE6_TABLE 8192
 #define SERVICE6_BUCKETS 4096
 #define FRAGMENT_BUCKETS 1024 /* of WAYS datagrams each */
+#define MAX_PORTS 16        /* interfaces of the configuration; egress.h */
+#define MAX_DEVICES 64      /* and those below them: members of bonds */
 
 /* What a director does with the traffic of a virtual address. */
 enum role {
@@ -70,6 +72,13 @@ enum service_flags {
 	SERVICE_KEEP = 32,       /* such flows go on to it */
 };
 
+/* By which interface a server or peer is reached, where there are several. */
+enum via {
+	VIA_ANY = 1,    /* the one that the packet came in by */
+	VIA_PORT = 2,   /* and above: generation.ports[via - VIA_PORT] */
+	VIA_NONE = 255, /* none of ours */
+};
+
 /*
  * What became of a packet for a virtual address other than being forwarded by
  * an existing flow. Packets for other addresses are not counted at all.
@@ -95,6 +104,9 @@ enum reason {
 	REASON_ND_LEASE_ENDED,   /* dropped: lease ended, a neighbour solicitation */
 	REASON_ND_DRAINING,      /* dropped: the same for an address let go */
 	REASON_FLOW_LIMIT,       /* forwarded without a flow: too many new ones */
+	REASON_OTHER_INTERFACE,  /* passed: its server is behind none of ours */
+	REASON_INTERFACE_GONE,   /* dropped: that to its server is gone */
+	REASON_NO_REDIRECT,      /* passed: that to its server takes no frame of XDP's */
 	REASONS,
 };
 

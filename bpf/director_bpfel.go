@@ -46,6 +46,13 @@ type DirectorCounters struct {
 	Connections uint64
 }
 
+type DirectorDevice struct {
+	_       structs.HostLayout
+	Ifindex uint32
+	Port    uint16
+	Native  uint16
+}
+
 type DirectorEarlyRecord struct {
 	_   structs.HostLayout
 	Key struct {
@@ -55,6 +62,12 @@ type DirectorEarlyRecord struct {
 	}
 	Bucket [2]uint32
 	Length uint64
+}
+
+type DirectorFar struct {
+	_   structs.HostLayout
+	Mac [6]uint8
+	Via uint16
 }
 
 type DirectorFlowState uint32
@@ -79,12 +92,12 @@ type DirectorGeneration struct {
 	Own         struct {
 		_    structs.HostLayout
 		Addr [6]uint8
-		Pad  uint16
+		Via  uint16
 	}
 	Peers [8]struct {
 		_    structs.HostLayout
 		Addr [6]uint8
-		Pad  uint16
+		Via  uint16
 	}
 	Npeers       uint32
 	SecondChance uint32
@@ -134,6 +147,11 @@ type DirectorGeneration struct {
 		_       structs.HostLayout
 		ByState [8]int32
 	}
+	Ndevices uint32
+	Devices  [64]DirectorDevice
+	Ports    [16]DirectorPort
+	Far      [16384]DirectorFar
+	_        [4]byte
 }
 
 type DirectorLayout uint32
@@ -148,6 +166,27 @@ type DirectorLeaseArgs struct {
 	Now   uint64
 	Set   uint32
 	Pad   uint32
+}
+
+type DirectorPort struct {
+	_       structs.HostLayout
+	Mac     [6]uint8
+	Native  uint16
+	Ifindex uint32
+	Pad     uint32
+}
+
+type DirectorPortCounters struct {
+	_          structs.HostLayout
+	InPackets  uint64
+	InBytes    uint64
+	OutPackets uint64
+	OutBytes   uint64
+}
+
+type DirectorPortStats struct {
+	_    structs.HostLayout
+	Port [16]DirectorPortCounters
 }
 
 type DirectorReason uint32
@@ -173,7 +212,10 @@ const (
 	DirectorReasonREASON_ND_LEASE_ENDED  DirectorReason = 17
 	DirectorReasonREASON_ND_DRAINING     DirectorReason = 18
 	DirectorReasonREASON_FLOW_LIMIT      DirectorReason = 19
-	DirectorReasonREASONS                DirectorReason = 20
+	DirectorReasonREASON_OTHER_INTERFACE DirectorReason = 20
+	DirectorReasonREASON_INTERFACE_GONE  DirectorReason = 21
+	DirectorReasonREASON_NO_REDIRECT     DirectorReason = 22
+	DirectorReasonREASONS                DirectorReason = 23
 )
 
 type DirectorReasons struct {
@@ -281,15 +323,25 @@ type DirectorTurn struct {
 	Pad  [7]uint64
 }
 
+type DirectorVia uint32
+
+const (
+	DirectorViaVIA_ANY  DirectorVia = 1
+	DirectorViaVIA_PORT DirectorVia = 2
+	DirectorViaVIA_NONE DirectorVia = 255
+)
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	DirectorMapBudgets          = "budgets"
 	DirectorMapEarly            = "early"
+	DirectorMapEgressDevices    = "egress_devices"
 	DirectorMapFlows            = "flows"
 	DirectorMapFlows6           = "flows6"
 	DirectorMapFragments        = "fragments"
+	DirectorMapPortStats        = "port_stats"
 	DirectorMapReasonStats      = "reason_stats"
 	DirectorMapScratch          = "scratch"
 	DirectorMapServerNames      = "server_names"
@@ -319,6 +371,7 @@ const (
 	DirectorVarReasonType       = "reason_type"
 	DirectorVarRoleType         = "role_type"
 	DirectorVarServiceFlagsType = "service_flags_type"
+	DirectorVarViaType          = "via_type"
 )
 
 // LoadDirector returns the embedded CollectionSpec for Director.
@@ -372,18 +425,20 @@ type DirectorProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type DirectorMapSpecs struct {
-	Budgets      *ebpf.MapSpec `ebpf:"budgets"`
-	Early        *ebpf.MapSpec `ebpf:"early"`
-	Flows        *ebpf.MapSpec `ebpf:"flows"`
-	Flows6       *ebpf.MapSpec `ebpf:"flows6"`
-	Fragments    *ebpf.MapSpec `ebpf:"fragments"`
-	ReasonStats  *ebpf.MapSpec `ebpf:"reason_stats"`
-	Scratch      *ebpf.MapSpec `ebpf:"scratch"`
-	ServerNames  *ebpf.MapSpec `ebpf:"server_names"`
-	ServerStats  *ebpf.MapSpec `ebpf:"server_stats"`
-	ServiceNames *ebpf.MapSpec `ebpf:"service_names"`
-	State        *ebpf.MapSpec `ebpf:"state"`
-	Turns        *ebpf.MapSpec `ebpf:"turns"`
+	Budgets       *ebpf.MapSpec `ebpf:"budgets"`
+	Early         *ebpf.MapSpec `ebpf:"early"`
+	EgressDevices *ebpf.MapSpec `ebpf:"egress_devices"`
+	Flows         *ebpf.MapSpec `ebpf:"flows"`
+	Flows6        *ebpf.MapSpec `ebpf:"flows6"`
+	Fragments     *ebpf.MapSpec `ebpf:"fragments"`
+	PortStats     *ebpf.MapSpec `ebpf:"port_stats"`
+	ReasonStats   *ebpf.MapSpec `ebpf:"reason_stats"`
+	Scratch       *ebpf.MapSpec `ebpf:"scratch"`
+	ServerNames   *ebpf.MapSpec `ebpf:"server_names"`
+	ServerStats   *ebpf.MapSpec `ebpf:"server_stats"`
+	ServiceNames  *ebpf.MapSpec `ebpf:"service_names"`
+	State         *ebpf.MapSpec `ebpf:"state"`
+	Turns         *ebpf.MapSpec `ebpf:"turns"`
 }
 
 // DirectorVariableSpecs contains global variables before they are loaded into the kernel.
@@ -409,6 +464,7 @@ type DirectorVariableSpecs struct {
 	ReasonType       *ebpf.VariableSpec `ebpf:"reason_type"`
 	RoleType         *ebpf.VariableSpec `ebpf:"role_type"`
 	ServiceFlagsType *ebpf.VariableSpec `ebpf:"service_flags_type"`
+	ViaType          *ebpf.VariableSpec `ebpf:"via_type"`
 }
 
 // DirectorObjects contains all objects after they have been loaded into the kernel.
@@ -431,27 +487,31 @@ func (o *DirectorObjects) Close() error {
 //
 // It can be passed to LoadDirectorObjects or ebpf.CollectionSpec.LoadAndAssign.
 type DirectorMaps struct {
-	Budgets      *ebpf.Map `ebpf:"budgets"`
-	Early        *ebpf.Map `ebpf:"early"`
-	Flows        *ebpf.Map `ebpf:"flows"`
-	Flows6       *ebpf.Map `ebpf:"flows6"`
-	Fragments    *ebpf.Map `ebpf:"fragments"`
-	ReasonStats  *ebpf.Map `ebpf:"reason_stats"`
-	Scratch      *ebpf.Map `ebpf:"scratch"`
-	ServerNames  *ebpf.Map `ebpf:"server_names"`
-	ServerStats  *ebpf.Map `ebpf:"server_stats"`
-	ServiceNames *ebpf.Map `ebpf:"service_names"`
-	State        *ebpf.Map `ebpf:"state"`
-	Turns        *ebpf.Map `ebpf:"turns"`
+	Budgets       *ebpf.Map `ebpf:"budgets"`
+	Early         *ebpf.Map `ebpf:"early"`
+	EgressDevices *ebpf.Map `ebpf:"egress_devices"`
+	Flows         *ebpf.Map `ebpf:"flows"`
+	Flows6        *ebpf.Map `ebpf:"flows6"`
+	Fragments     *ebpf.Map `ebpf:"fragments"`
+	PortStats     *ebpf.Map `ebpf:"port_stats"`
+	ReasonStats   *ebpf.Map `ebpf:"reason_stats"`
+	Scratch       *ebpf.Map `ebpf:"scratch"`
+	ServerNames   *ebpf.Map `ebpf:"server_names"`
+	ServerStats   *ebpf.Map `ebpf:"server_stats"`
+	ServiceNames  *ebpf.Map `ebpf:"service_names"`
+	State         *ebpf.Map `ebpf:"state"`
+	Turns         *ebpf.Map `ebpf:"turns"`
 }
 
 func (m *DirectorMaps) Close() error {
 	return _DirectorClose(
 		m.Budgets,
 		m.Early,
+		m.EgressDevices,
 		m.Flows,
 		m.Flows6,
 		m.Fragments,
+		m.PortStats,
 		m.ReasonStats,
 		m.Scratch,
 		m.ServerNames,
@@ -485,6 +545,7 @@ type DirectorVariables struct {
 	ReasonType       *ebpf.Variable `ebpf:"reason_type"`
 	RoleType         *ebpf.Variable `ebpf:"role_type"`
 	ServiceFlagsType *ebpf.Variable `ebpf:"service_flags_type"`
+	ViaType          *ebpf.Variable `ebpf:"via_type"`
 }
 
 // DirectorPrograms contains all programs after they have been loaded into the kernel.

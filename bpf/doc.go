@@ -33,6 +33,6 @@
 // a little-endian machine; observing needs 5.18.
 package bpf
 
-//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -go-package bpf -type layout -type role -type flow_state -type reason -type service -type service_flags -type lease_args -type generation -type counters -type early_record Director xdp.c -- -O2 -mcpu=v3 -Wall -Wextra -Werror -I/usr/include/x86_64-linux-gnu
+//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -go-package bpf -type layout -type role -type flow_state -type reason -type via -type port -type device -type far -type port_counters -type service -type service_flags -type lease_args -type generation -type counters -type early_record Director xdp.c -- -O2 -mcpu=v3 -Wall -Wextra -Werror -I/usr/include/x86_64-linux-gnu
 
 //go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -go-package bpf -type see_record -type see_lost Observer observe.c -- -O2 -mcpu=v3 -Wall -Wextra -Werror -I/usr/include/x86_64-linux-gnu

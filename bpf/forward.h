@@ -3,6 +3,7 @@
 #ifndef SYSTOLE_FORWARD_H
 #define SYSTOLE_FORWARD_H
 
+#include "egress.h"
 #include "fragment.h"
 #include "maps.h"
 #include "observe.h"
@@ -13,8 +14,6 @@ static __always_inline __u64 mac_word(const void *mac)
 {
 	return READ_ONCE(*(const __u64 *)mac);
 }
-
-#define MAC_BITS 0xffffffffffffULL
 
 /* In words of four bytes: a frame's head is not aligned to more. */
 static __always_inline int send_to(struct generation *g, struct ethhdr *eth, __u64 mac)
@@ -35,19 +34,28 @@ static __always_inline int forward(struct generation *g, const struct packet *p,
 	struct counters *c;
 
 	observe_forward(id, connections);
-	if (!(mac & MAC_BITS)) {
-		/* The flow stays where it is; TCP will try again. */
-		count(REASON_NO_MAC);
-		return XDP_DROP;
-	}
+	/* Also if it cannot be sent now: the flow stays where it is, too. */
+	if (UNLIKELY(p->first))
+		fragment_store4(p->ctx, p->l3, id);
+	if (UNLIKELY(!(mac & MAC_BITS)))
+		return egress(p->ctx, g, EGRESS_WHAT(id, connections, p->bytes));
 	c = bpf_map_lookup_elem(&server_stats, &id);
 	if (c) {
 		c->packets++;
 		c->bytes += p->bytes;
 		c->connections += connections;
 	}
-	if (p->first)
-		fragment_store4(p->ctx, p->l3, id);
+	return send_to(g, p->eth, mac);
+}
+
+/* A second chance: another director may have the flow. */
+static __always_inline int send_to_peer(struct generation *g, const struct packet *p)
+{
+	__u64 mac = mac_word(&g->peers[0]);
+
+	count(REASON_SECOND_CHANCE);
+	if (UNLIKELY(mac >> 48))
+		return egress(p->ctx, g, EGRESS_WHAT(0, 0, p->bytes));
 	return send_to(g, p->eth, mac);
 }
 

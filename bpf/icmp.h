@@ -35,8 +35,7 @@ static __always_inline int lost(struct generation *g, const struct packet *p, in
 		return leave(ended, REASON_PEER_NO_FLOW);
 	if (!g->second_chance || !g->npeers)
 		return leave(ended, REASON_NO_FLOW);
-	count(REASON_SECOND_CHANCE);
-	return send_to(g, p->eth, mac_word(&g->peers[0]));
+	return send_to_peer(g, p);
 }
 
 GLOBAL int icmp4(struct xdp_md *ctx, struct generation *g, __u32 l3, int ended, int peer)

@@ -389,7 +389,7 @@ GLOBAL int ipv6(struct xdp_md *ctx, struct generation *g, __u32 l3)
 
 	jiffies = bpf_jiffies64();
 	ended = jiffies >= READ_ONCE(s->lease_until);
-	if (!same_mac(eth->h_dest, g->own.addr)) {
+	if (!for_us(ctx, g, eth)) {
 		if (ended && is_group(eth->h_dest))
 			return leave(ended, REASON_LEASE_ENDED);
 		return XDP_PASS;

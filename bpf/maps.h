@@ -46,7 +46,8 @@ struct service6 {
 
 /*
  * A real server of one service, by its id. The MAC is all zero while it is not
- * known. Service 0: the id is not in this generation. With SERVER_LEFT it is no
+ * known, and if there are several interfaces (egress.h). Service 0: the id is
+ * not in this generation. With SERVER_LEFT it is no
  * longer in the service, but keeps the flows it had.
  */
 struct server {
@@ -69,7 +70,28 @@ struct timeouts {
 
 struct mac {
 	__u8 addr[6];
-	__u16 pad;
+	__u16 via; /* of a peer, with several interfaces: enum via; else 0 */
+};
+
+/* One of several interfaces, as frames leave by it. */
+struct port {
+	__u8 mac[6];
+	__u16 native;  /* 0 or 1: it takes frames of native XDP */
+	__u32 ifindex; /* to redirect to; 0: it is gone */
+	__u32 pad;
+};
+
+/* A server that is behind another interface, or may be. */
+struct far {
+	__u8 mac[6]; /* all zero: not known */
+	__u16 via;   /* enum via */
+};
+
+/* What a frame comes in by: a port, or the member of a bond that is one. */
+struct device {
+	__u32 ifindex;
+	__u16 port;   /* index into ports */
+	__u16 native; /* 0 or 1: what it redirects must be taken in the driver */
 };
 
 /*
@@ -99,6 +121,10 @@ struct generation {
 	struct service6 services6[SERVICE6_TABLE];
 	struct port_range ranges[RANGES]; /* of one address together, narrow ones first */
 	struct timeouts timeouts[SERVICE_IDS]; /* by service id, all of them; 0: of fragments */
+	__u32 ndevices; /* 0: one interface, egress.h is not needed */
+	struct device devices[MAX_DEVICES];
+	struct port ports[MAX_PORTS];
+	struct far far[SERVER_IDS]; /* by server id, of those without a MAC above */
 };
 
 /*

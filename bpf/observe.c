@@ -77,7 +77,8 @@ struct see_record {
 	__u8 before;   /* enum flow_state */
 	__u8 after;    /* FLOW_FREE: no flow was used or made */
 	__u8 scheduled;
-	__u8 pad[5];
+	__u8 pad;
+	__u32 ifindex; /* it came in by */
 	__u32 in_length;
 	__u32 out_length;
 	__u32 in_kept;
@@ -425,6 +426,7 @@ SEE_GLOBAL int see_after(struct xdp_md *ctx, int verdict)
 	s->rec.verdict = verdict;
 	s->rec.cpu = bpf_get_smp_processor_id();
 	s->rec.queue = ctx->rx_queue_index;
+	s->rec.ifindex = ctx->ingress_ifindex;
 	if (bpf_ringbuf_output(&see_records, &s->rec, sizeof(s->rec) + in + kept, 0))
 		lost->full++;
 	return 0;

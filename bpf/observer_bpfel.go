@@ -62,6 +62,17 @@ type ObserverCriteria struct {
 	Verdicts     uint32
 }
 
+type ObserverPortStats struct {
+	_    structs.HostLayout
+	Port [16]struct {
+		_          structs.HostLayout
+		InPackets  uint64
+		InBytes    uint64
+		OutPackets uint64
+		OutBytes   uint64
+	}
+}
+
 type ObserverReasons struct {
 	_     structs.HostLayout
 	Count [32]uint64
@@ -120,7 +131,8 @@ type ObserverSeeRecord struct {
 	Before    uint8
 	After     uint8
 	Scheduled uint8
-	Pad       [5]uint8
+	Pad       uint8
+	Ifindex   uint32
 	InLength  uint32
 	OutLength uint32
 	InKept    uint32
@@ -182,12 +194,12 @@ type ObserverState struct {
 		Own         struct {
 			_    structs.HostLayout
 			Addr [6]uint8
-			Pad  uint16
+			Via  uint16
 		}
 		Peers [8]struct {
 			_    structs.HostLayout
 			Addr [6]uint8
-			Pad  uint16
+			Via  uint16
 		}
 		Npeers       uint32
 		SecondChance uint32
@@ -253,6 +265,26 @@ type ObserverState struct {
 			_       structs.HostLayout
 			ByState [8]int32
 		}
+		Ndevices uint32
+		Devices  [64]struct {
+			_       structs.HostLayout
+			Ifindex uint32
+			Port    uint16
+			Native  uint16
+		}
+		Ports [16]struct {
+			_       structs.HostLayout
+			Mac     [6]uint8
+			Native  uint16
+			Ifindex uint32
+			Pad     uint32
+		}
+		Far [16384]struct {
+			_   structs.HostLayout
+			Mac [6]uint8
+			Via uint16
+		}
+		_ [4]byte
 	}
 }
 
@@ -268,9 +300,11 @@ type ObserverTurn struct {
 const (
 	ObserverMapBudgets          = "budgets"
 	ObserverMapEarly            = "early"
+	ObserverMapEgressDevices    = "egress_devices"
 	ObserverMapFlows            = "flows"
 	ObserverMapFlows6           = "flows6"
 	ObserverMapFragments        = "fragments"
+	ObserverMapPortStats        = "port_stats"
 	ObserverMapReasonStats      = "reason_stats"
 	ObserverMapScratch          = "scratch"
 	ObserverMapSeeLosses        = "see_losses"
@@ -310,6 +344,7 @@ const (
 	ObserverVarSeeServers       = "see_servers"
 	ObserverVarSeeSnap          = "see_snap"
 	ObserverVarServiceFlagsType = "service_flags_type"
+	ObserverVarViaType          = "via_type"
 )
 
 // LoadObserver returns the embedded CollectionSpec for Observer.
@@ -363,21 +398,23 @@ type ObserverProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ObserverMapSpecs struct {
-	Budgets      *ebpf.MapSpec `ebpf:"budgets"`
-	Early        *ebpf.MapSpec `ebpf:"early"`
-	Flows        *ebpf.MapSpec `ebpf:"flows"`
-	Flows6       *ebpf.MapSpec `ebpf:"flows6"`
-	Fragments    *ebpf.MapSpec `ebpf:"fragments"`
-	ReasonStats  *ebpf.MapSpec `ebpf:"reason_stats"`
-	Scratch      *ebpf.MapSpec `ebpf:"scratch"`
-	SeeLosses    *ebpf.MapSpec `ebpf:"see_losses"`
-	SeeRecords   *ebpf.MapSpec `ebpf:"see_records"`
-	SeeScratch   *ebpf.MapSpec `ebpf:"see_scratch"`
-	ServerNames  *ebpf.MapSpec `ebpf:"server_names"`
-	ServerStats  *ebpf.MapSpec `ebpf:"server_stats"`
-	ServiceNames *ebpf.MapSpec `ebpf:"service_names"`
-	State        *ebpf.MapSpec `ebpf:"state"`
-	Turns        *ebpf.MapSpec `ebpf:"turns"`
+	Budgets       *ebpf.MapSpec `ebpf:"budgets"`
+	Early         *ebpf.MapSpec `ebpf:"early"`
+	EgressDevices *ebpf.MapSpec `ebpf:"egress_devices"`
+	Flows         *ebpf.MapSpec `ebpf:"flows"`
+	Flows6        *ebpf.MapSpec `ebpf:"flows6"`
+	Fragments     *ebpf.MapSpec `ebpf:"fragments"`
+	PortStats     *ebpf.MapSpec `ebpf:"port_stats"`
+	ReasonStats   *ebpf.MapSpec `ebpf:"reason_stats"`
+	Scratch       *ebpf.MapSpec `ebpf:"scratch"`
+	SeeLosses     *ebpf.MapSpec `ebpf:"see_losses"`
+	SeeRecords    *ebpf.MapSpec `ebpf:"see_records"`
+	SeeScratch    *ebpf.MapSpec `ebpf:"see_scratch"`
+	ServerNames   *ebpf.MapSpec `ebpf:"server_names"`
+	ServerStats   *ebpf.MapSpec `ebpf:"server_stats"`
+	ServiceNames  *ebpf.MapSpec `ebpf:"service_names"`
+	State         *ebpf.MapSpec `ebpf:"state"`
+	Turns         *ebpf.MapSpec `ebpf:"turns"`
 }
 
 // ObserverVariableSpecs contains global variables before they are loaded into the kernel.
@@ -410,6 +447,7 @@ type ObserverVariableSpecs struct {
 	SeeServers       *ebpf.VariableSpec `ebpf:"see_servers"`
 	SeeSnap          *ebpf.VariableSpec `ebpf:"see_snap"`
 	ServiceFlagsType *ebpf.VariableSpec `ebpf:"service_flags_type"`
+	ViaType          *ebpf.VariableSpec `ebpf:"via_type"`
 }
 
 // ObserverObjects contains all objects after they have been loaded into the kernel.
@@ -432,30 +470,34 @@ func (o *ObserverObjects) Close() error {
 //
 // It can be passed to LoadObserverObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ObserverMaps struct {
-	Budgets      *ebpf.Map `ebpf:"budgets"`
-	Early        *ebpf.Map `ebpf:"early"`
-	Flows        *ebpf.Map `ebpf:"flows"`
-	Flows6       *ebpf.Map `ebpf:"flows6"`
-	Fragments    *ebpf.Map `ebpf:"fragments"`
-	ReasonStats  *ebpf.Map `ebpf:"reason_stats"`
-	Scratch      *ebpf.Map `ebpf:"scratch"`
-	SeeLosses    *ebpf.Map `ebpf:"see_losses"`
-	SeeRecords   *ebpf.Map `ebpf:"see_records"`
-	SeeScratch   *ebpf.Map `ebpf:"see_scratch"`
-	ServerNames  *ebpf.Map `ebpf:"server_names"`
-	ServerStats  *ebpf.Map `ebpf:"server_stats"`
-	ServiceNames *ebpf.Map `ebpf:"service_names"`
-	State        *ebpf.Map `ebpf:"state"`
-	Turns        *ebpf.Map `ebpf:"turns"`
+	Budgets       *ebpf.Map `ebpf:"budgets"`
+	Early         *ebpf.Map `ebpf:"early"`
+	EgressDevices *ebpf.Map `ebpf:"egress_devices"`
+	Flows         *ebpf.Map `ebpf:"flows"`
+	Flows6        *ebpf.Map `ebpf:"flows6"`
+	Fragments     *ebpf.Map `ebpf:"fragments"`
+	PortStats     *ebpf.Map `ebpf:"port_stats"`
+	ReasonStats   *ebpf.Map `ebpf:"reason_stats"`
+	Scratch       *ebpf.Map `ebpf:"scratch"`
+	SeeLosses     *ebpf.Map `ebpf:"see_losses"`
+	SeeRecords    *ebpf.Map `ebpf:"see_records"`
+	SeeScratch    *ebpf.Map `ebpf:"see_scratch"`
+	ServerNames   *ebpf.Map `ebpf:"server_names"`
+	ServerStats   *ebpf.Map `ebpf:"server_stats"`
+	ServiceNames  *ebpf.Map `ebpf:"service_names"`
+	State         *ebpf.Map `ebpf:"state"`
+	Turns         *ebpf.Map `ebpf:"turns"`
 }
 
 func (m *ObserverMaps) Close() error {
 	return _ObserverClose(
 		m.Budgets,
 		m.Early,
+		m.EgressDevices,
 		m.Flows,
 		m.Flows6,
 		m.Fragments,
+		m.PortStats,
 		m.ReasonStats,
 		m.Scratch,
 		m.SeeLosses,
@@ -499,6 +541,7 @@ type ObserverVariables struct {
 	SeeServers       *ebpf.Variable `ebpf:"see_servers"`
 	SeeSnap          *ebpf.Variable `ebpf:"see_snap"`
 	ServiceFlagsType *ebpf.Variable `ebpf:"service_flags_type"`
+	ViaType          *ebpf.Variable `ebpf:"via_type"`
 }
 
 // ObserverPrograms contains all programs after they have been loaded into the kernel.

@@ -16,7 +16,8 @@
  *
  * IPv6 (ipv6.h) is asked the same by a function of its own. Up to two VLAN tags
  * stay as they are. Later fragments (fragment.h) go where their first one went,
- * ICMP errors (icmp.h) to the server of the flow they quote.
+ * ICMP errors (icmp.h) to the server of the flow they quote. With several
+ * interfaces a frame may leave by another one (egress.h).
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -48,6 +49,7 @@ const enum flow_state *const flow_state_type = NULL;
 const enum role *const role_type = NULL;
 const enum service_flags *const service_flags_type = NULL;
 const enum reason *const reason_type = NULL;
+const enum via *const via_type = NULL;
 
 /* An Ethernet ARP request for an IPv4 address, RFC 826. */
 struct arp4 {
@@ -202,8 +204,7 @@ static __always_inline int serve(struct generation *g, const struct packet *p,
 	if (!opens(p) && !moves) {
 		/* Never schedule it: that would only move a reset elsewhere. */
 		if (g->second_chance && g->npeers) {
-			count(REASON_SECOND_CHANCE);
-			return send_to(g, p->eth, mac_word(&g->peers[0]));
+			return send_to_peer(g, p);
 		}
 		if (f || !lately_limited())
 			return leave(ended, REASON_NO_FLOW);
@@ -235,7 +236,7 @@ static __always_inline int ipv4(struct xdp_md *ctx, struct state *s, struct gene
 
 	jiffies = bpf_jiffies64();
 	ended = jiffies >= READ_ONCE(s->lease_until);
-	if (!same_mac(eth->h_dest, g->own.addr)) {
+	if (!for_us(ctx, g, eth)) {
 		/* To a group the kernel may answer; to another MAC it does not. */
 		if (ended && is_group(eth->h_dest))
 			return leave(ended, REASON_LEASE_ENDED);

@@ -45,16 +45,38 @@ const Detached = "detached"
 // Info describes a plane for status, log and metrics.
 type Info struct {
 	Name      string `json:"name"`                // "xdp", "ipvs"
-	Mode      string `json:"mode,omitempty"`      // "native", "generic"
-	Interface string `json:"interface,omitempty"` // the NIC it is attached to
-	Reason    string `json:"reason,omitempty"`    // why this mode and not a better one
-	Lease     bool   `json:"lease"`               // it can end by itself
+	Mode      string `json:"mode,omitempty"`      // "native", "generic"; "mixed": see Interfaces
+	Interface string `json:"interface,omitempty"` // the NIC it is attached to; several: "eth0, eth1"
+	// Interfaces are what there is to say of each, if it can be attached to
+	// several.
+	Interfaces []Interface `json:"interfaces,omitempty"`
+	Reason     string      `json:"reason,omitempty"` // why this mode and not a better one
+	Lease      bool        `json:"lease"`            // it can end by itself
 	// EndsWithDaemon: if this process dies, an armed lease ends before the
 	// kernel closes the process's sockets.
 	EndsWithDaemon bool `json:"ends_with_daemon"`
 	// Inherited are the virtual addresses that the generation of a predecessor
 	// goes on serving, under an unlimited lease, until the first Apply.
 	Inherited []netip.Addr `json:"inherited,omitempty"`
+}
+
+// Interface is one of the interfaces of a plane.
+type Interface struct {
+	Name   string `json:"name"`
+	Mode   string `json:"mode"`             // "native", "generic", Detached
+	Reason string `json:"reason,omitempty"` // why this mode and not a better one
+	// Members are those of a bond that has the plane's program on each of them
+	// and not on itself.
+	Members []string `json:"members,omitempty"`
+}
+
+// InterfaceCounters count what came in by an interface and was forwarded, and
+// what was forwarded by it.
+type InterfaceCounters struct {
+	InPackets  uint64 `json:"in_packets"`
+	InBytes    uint64 `json:"in_bytes"`
+	OutPackets uint64 `json:"out_packets"`
+	OutBytes   uint64 `json:"out_bytes"`
 }
 
 // Counters count what was forwarded.
@@ -103,6 +125,9 @@ type Stats struct {
 	// CPUs are counters by CPU, of those that there can be; nil if the plane
 	// cannot tell.
 	CPUs []CPUStats
+	// Interfaces are counters by interface, since it was first named in the
+	// configuration; nil if the plane cannot tell.
+	Interfaces map[string]InterfaceCounters
 	// Flows is the number of entries of the flow table in use, FlowTableSize
 	// how many it has; -1 if the plane cannot tell.
 	Flows         int64

@@ -32,6 +32,9 @@ type RealServer struct {
 	// the router to it. Nil or all zero means not known yet: packets for it
 	// are dropped until it is.
 	MAC net.HardwareAddr
+	// Interface is by which of the plane's interfaces it is reached; another
+	// name: by none of them. Empty: by the one that a packet for it came in by.
+	Interface string
 
 	Forward    Forward
 	Port       uint16 // of the server, with Masq only; 0: the service's

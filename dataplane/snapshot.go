@@ -53,6 +53,9 @@ type Snapshot struct {
 	// known, whatever the Role, and is never scheduled nor sent on to a peer
 	// again, so no loop is possible.
 	Peers []net.HardwareAddr
+	// PeerInterfaces are by which interfaces Peers are reached, in their order,
+	// as RealServer.Interface says it; what it lacks is empty.
+	PeerInterfaces []string
 	// SecondChance sends flow-less TCP segments of Active addresses to Peers[0].
 	SecondChance bool
 }

@@ -20,19 +20,45 @@ type nic struct {
 	index int
 	mac   net.HardwareAddr
 	xdp   netlink.LinkXdp // what is attached now
+
+	bond    bool
+	members []nic // of a bond, by their index
+	active  int   // index of a bond's member that sends, if one alone does
+	live    bool  // up, with a carrier
 }
+
+// errNoNIC is wrapped by findNIC if there is no such interface.
+var errNoNIC = errors.New("there is none of this name")
 
 func findNIC(name string) (nic, error) {
 	l, err := netlink.LinkByName(name)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return nic{}, unavailable("interface %s: %w: %w", name, errNoNIC, err)
+	}
 	if err != nil {
 		return nic{}, unavailable("interface %s: %w", name, err)
 	}
+	n := nicOf(l)
+	if n.bond {
+		if n.members, err = membersOf(n); err != nil {
+			return nic{}, unavailable("members of bond %s: %w", name, err)
+		}
+	}
+	return n, checkOwn(name, n.mac)
+}
+
+func nicOf(l netlink.Link) nic {
 	a := l.Attrs()
-	n := nic{name: name, index: a.Index, mac: a.HardwareAddr}
+	n := nic{name: a.Name, index: a.Index, mac: a.HardwareAddr}
+	const up = unix.IFF_UP | unix.IFF_RUNNING
+	n.live = a.RawFlags&up == up
 	if a.Xdp != nil {
 		n.xdp = *a.Xdp
 	}
-	return n, checkOwn(name, n.mac)
+	if b, ok := l.(*netlink.Bond); ok {
+		n.bond, n.active = true, max(b.ActiveSlave, 0)
+	}
+	return n
 }
 
 // mode is how the program that is attached now is attached.
@@ -46,7 +72,8 @@ func (n nic) mode() string {
 // attachment is a program on an interface.
 type attachment struct {
 	link   link.Link
-	index  int // of the interface
+	name   string // of the interface: the port's, or a bond's member's
+	index  int
 	mode   string
 	reason string // why not native
 }
@@ -59,7 +86,7 @@ func attach(n nic, prog *ebpf.Program, mode string) (*attachment, error) {
 	if n.xdp.Attached {
 		return nil, foreign(n)
 	}
-	a := &attachment{index: n.index, mode: ModeNative}
+	a := &attachment{name: n.name, index: n.index, mode: ModeNative}
 	var err error
 	if mode != ModeGeneric {
 		if a.link, err = try(link.XDPDriverMode); err == nil {
@@ -110,7 +137,7 @@ func adopt(n nic, path string, prog *ebpf.Program, mode string, update bool, log
 	if err != nil {
 		return nil, unavailable("link of a predecessor at %s: %w", path, err)
 	}
-	a := &attachment{link: l, index: n.index, mode: n.mode()}
+	a := &attachment{link: l, name: n.name, index: n.index, mode: n.mode()}
 	switch index, err := linkIndex(l); {
 	case err != nil:
 		err = unavailable("link of a predecessor at %s: %w", path, err)

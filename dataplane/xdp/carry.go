@@ -107,8 +107,7 @@ func (p *Plane) shareLease() {
 func (p *Plane) takeOver(next *image) error {
 	begin := time.Now()
 	state := &p.kernel.state.elements[0]
-	at := atomic.LoadUint32(&state.Active) & 1
-	hold := &state.Generation[at]
+	hold := &state.Generation[atomic.LoadUint32(&state.Active)&1]
 	*hold = *next
 	hold.Number = 0 // the next one counts
 	hold.Npeers, hold.SecondChance = 1, 1
@@ -119,7 +118,8 @@ func (p *Plane) takeOver(next *image) error {
 		return err
 	}
 	replaced := make(chan error, 1)
-	go func() { replaced <- p.att.link.Update(p.kernel.objects.SystoleXdp) }()
+	attachments := p.attachments()
+	go func() { replaced <- replace(attachments, p.kernel.objects.SystoleXdp) }()
 	for waiting := true; waiting; {
 		select {
 		case err := <-replaced:

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"math/bits"
 	"net"
+	"slices"
+	"strings"
 
 	"systole/dataplane"
 )
@@ -17,6 +19,7 @@ const (
 	ModeAuto    = "auto"    // native if the driver can, else generic
 	ModeNative  = "native"  // in the driver, before the kernel allocates anything
 	ModeGeneric = "generic" // in the network stack: any driver, slower
+	ModeMixed   = "mixed"   // of several interfaces: some so, some so (Info only)
 )
 
 // Bounds of Config.Flows.
@@ -40,6 +43,12 @@ const ways = 4
 type Config struct {
 	// Interface is the NIC that VIP traffic comes in by and leaves by.
 	Interface string
+	// Interfaces are several instead: what comes in by one may leave by another,
+	// as RealServer.Interface says. With one name they are the same as Interface.
+	//
+	// An interface that is not there is attached to when it comes; one at least
+	// must be.
+	Interfaces []string
 	// Mode is ModeAuto, ModeNative or ModeGeneric; empty means ModeAuto.
 	Mode string
 	// PinDir is a directory in a bpf file system; it is created if need be.
@@ -80,6 +89,18 @@ func (c Config) complete() (Config, error) {
 	default:
 		return c, unavailable("xdp mode %q: choose one of %s, %s, %s", c.Mode, ModeAuto, ModeNative, ModeGeneric)
 	}
+	if len(c.Interfaces) == 0 {
+		c.Interfaces = []string{c.Interface}
+	}
+	if len(c.Interfaces) > MaxInterfaces {
+		return c, unavailable("%d interfaces, at most %d are possible", len(c.Interfaces), MaxInterfaces)
+	}
+	for i, name := range c.Interfaces {
+		if slices.Contains(c.Interfaces[:i], name) {
+			return c, unavailable("interface %s is named twice", name)
+		}
+	}
+	c.Interface = strings.Join(c.Interfaces, ", ")
 	if c.PinDir == "" {
 		c.PinDir = DefaultPinDir
 	}

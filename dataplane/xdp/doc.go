@@ -1,5 +1,5 @@
 // Package xdp is the plane that forwards in the network driver: an XDP program
-// (package bpf) attached to one interface, with IPv4 and IPv6 services of TCP,
+// (package bpf) attached to one interface or several, with IPv4 and IPv6 services of TCP,
 // UDP and SCTP, on one port, a range of them or all, and gate (DR) forwarding.
 // Frames may have up to two VLAN tags, which they keep. Fragments go where their
 // first one went, ICMP errors to the server of the flow that they quote.
@@ -38,6 +38,27 @@
 // that is, until no packet can still be using it; that wait happens in the
 // background, not in the Apply that flipped, and mostly takes less time than the
 // next Apply needs to be compiled (grace.go).
+//
+// # Several interfaces
+//
+// Each has its own pinned link, native or generic, and all have the same maps.
+// What comes in by one leaves by the one that RealServer.Interface names, with
+// its MAC address and the VLAN tags it came with: XDP_TX if it is the same one,
+// else a redirection.
+//
+//   - A server behind none of them gets no new connections; packets of flows it
+//     has pass ("other_interface").
+//   - A server behind one that is gone gets no new connections; packets of its
+//     flows are dropped ("interface_gone"), and TCP sends them again when it is
+//     back. Stale tells when the next Apply would attach to it.
+//   - From native XDP to an interface that has generic XDP alone nothing can be
+//     redirected: it passes ("no_redirect").
+//   - A bond is one interface, see bond.go.
+//   - A packet that comes in by an interface but is for the MAC address of
+//     another one passes.
+//
+// With one interface no packet pays for any of this: the servers' addresses
+// stand in the table that is read anyhow, and with several they do not.
 //
 // # What passes that a reassembling director would forward
 //

@@ -139,11 +139,7 @@ func (e *early) look(now time.Time) bool {
 		p.mu.Unlock()
 		return false
 	}
-	index := 0
-	if p.att != nil && !p.deferred {
-		index = p.att.index
-	}
-	own := p.own
+	way, serving := p.firstPort()
 	p.reading.RLock()
 	defer p.reading.RUnlock()
 	p.mu.Unlock()
@@ -153,7 +149,7 @@ func (e *early) look(now time.Time) bool {
 		return false
 	}
 	state := &p.kernel.state.elements[0]
-	serving := index != 0 && jiffies < atomic.LoadUint64(&state.LeaseUntil)
+	serving = serving && jiffies < atomic.LoadUint64(&state.LeaseUntil)
 	e.waits = slices.DeleteFunc(e.waits, func(f earlyFragment) bool {
 		if !serving || now.Sub(f.at) > earlyWait {
 			return true
@@ -162,13 +158,13 @@ func (e *early) look(now time.Time) bool {
 		if id == 0 {
 			return false
 		}
-		s := &p.active().Servers[id]
-		if s.Service == 0 || s.Mac == [6]uint8{} {
+		mac, from, ok := wayTo(p.active(), id, way)
+		if !ok {
 			return true // as the program has it: gone, or nobody knows where
 		}
-		copy(f.frame, s.Mac[:])
-		copy(f.frame[6:], own)
-		to := &unix.SockaddrLinklayer{Ifindex: index, Halen: 6}
+		copy(f.frame, mac[:])
+		copy(f.frame[6:], from.Mac[:])
+		to := &unix.SockaddrLinklayer{Ifindex: int(from.Ifindex), Halen: 6}
 		if unix.Sendto(e.socket, f.frame, unix.MSG_DONTWAIT, to) == nil {
 			e.sent.Add(1)
 		}

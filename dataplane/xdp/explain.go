@@ -30,4 +30,7 @@ var explanations = map[string]string{
 	"flow_evicted":    "new flow in the place of a living one",
 	"flow_not_stored": "forwarded, but its flow could not be stored",
 	"flow_limit":      "forwarded without a flow: too many new ones",
+	"other_interface": "passed: the real server is behind none of the data plane's interfaces",
+	"interface_gone":  "dropped: the interface to the real server is gone",
+	"no_redirect":     "passed: the interface to the real server takes no frames from native XDP",
 }

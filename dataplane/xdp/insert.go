@@ -132,7 +132,7 @@ func (p *Plane) insertPart(flows []dataplane.Flow) (stored int, err error) {
 		return 0, err
 	}
 	now := uint32(jiffies >> p.kernel.aging.shift)
-	detached := p.att != nil && p.att.gone()
+	detached := p.detached()
 	for i := range flows {
 		if p.insert(&flows[i], now, detached) {
 			stored++

@@ -198,6 +198,7 @@ func (k *kernelSide) pinned() map[string]*ebpf.Map {
 		bpf.DirectorMapBudgets:      k.objects.Budgets,
 		bpf.DirectorMapServerStats:  k.objects.ServerStats,
 		bpf.DirectorMapReasonStats:  k.objects.ReasonStats,
+		bpf.DirectorMapPortStats:    k.objects.PortStats,
 		bpf.DirectorMapServiceNames: k.objects.ServiceNames,
 		bpf.DirectorMapServerNames:  k.objects.ServerNames,
 	}
@@ -207,11 +208,12 @@ func (k *kernelSide) pinned() map[string]*ebpf.Map {
 // that hold something from one packet to the next.
 func (k *kernelSide) shared() map[string]*ebpf.Map {
 	m := k.pinned()
-	m[bpf.DirectorMapEarly] = k.objects.Early // its buffers are the daemon's
+	m[bpf.DirectorMapEarly] = k.objects.Early                 // its buffers are the daemon's
+	m[bpf.DirectorMapEgressDevices] = k.objects.EgressDevices // which each daemon finds anew
 	return m
 }
 
-// pinnedNames is the same without a kernel side, in a fixed order.
+// pinnedNames are the names of those that are pinned, in a fixed order.
 func pinnedNames() []string {
 	return slices.Sorted(maps.Keys((&kernelSide{}).pinned()))
 }

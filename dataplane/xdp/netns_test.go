@@ -167,7 +167,10 @@ func TestOpenAndClose(t *testing.T) {
 			cfg := l.config(t)
 			cfg.Mode = tt.mode
 			p := open(t, cfg)
-			want := dataplane.Info{Name: "xdp", Mode: tt.want, Interface: l.dev, Reason: tt.reason, Lease: true, EndsWithDaemon: true}
+			want := dataplane.Info{
+				Name: "xdp", Mode: tt.want, Interface: l.dev, Reason: tt.reason, Lease: true, EndsWithDaemon: true,
+				Interfaces: []dataplane.Interface{{Name: l.dev, Mode: tt.want, Reason: tt.reason}},
+			}
 			if got := p.Info(); !reflect.DeepEqual(got, want) {
 				t.Errorf("Info() = %+v, want %+v", got, want)
 			}

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
@@ -25,8 +27,9 @@ import (
 // the plane over from a daemon that died meanwhile replaces it as well.
 type Observation struct {
 	p       *Plane
-	att     *attachment // where it was put
-	closing bool        // p.mu
+	at      []*attachment // where it was put
+	changes int           // Plane.changes then
+	closing bool          // p.mu
 	program *ebpf.Program
 	records *ebpf.Map
 	losses  *ebpf.Map
@@ -84,7 +87,7 @@ func (o *Observation) reserve(cfg observe.Config) (*ebpf.CollectionSpec, map[str
 	if err != nil {
 		return nil, nil, err
 	}
-	o.att = p.att
+	o.at, o.changes = p.attachments(), p.changes
 	p.observation = o
 	p.reading.RLock()
 	return spec, replacements, nil
@@ -108,10 +111,7 @@ func (o *Observation) open(spec *ebpf.CollectionSpec, replacements map[string]*e
 	if o.reader, err = ringbuf.NewReader(o.records); err != nil {
 		return err
 	}
-	if o.att == nil {
-		return nil
-	}
-	if err := o.att.link.Update(o.program); err != nil {
+	if err := replace(o.at, o.program); err != nil {
 		return unavailable("put the observing program in place: %w", err)
 	}
 	return nil
@@ -240,7 +240,7 @@ func (o *Observation) Read(p *observe.Packet) error {
 	if err != nil {
 		return err
 	}
-	p.Interface = o.p.cfg.Interface
+	p.Interface = o.p.deviceName(recordDevice(o.raw.RawSample))
 	if server != 0 {
 		o.p.nameServer(server, p)
 	}
@@ -279,7 +279,7 @@ func (o *Observation) Lost() (observe.Lost, error) {
 	}
 	o.p.mu.Lock()
 	defer o.p.mu.Unlock()
-	if o.p.closed || o.p.att != o.att {
+	if o.p.closed || o.p.changes != o.changes {
 		return sum, observe.ErrEnded
 	}
 	return sum, nil
@@ -291,8 +291,11 @@ func (o *Observation) Close() error {
 	p.mu.Lock()
 	mine := p.observation == o && !o.closing
 	o.closing = true
-	back := mine && !p.closed && o.att != nil && p.att == o.att && o.program != nil
-	if back {
+	var back []*attachment
+	if mine && !p.closed && o.program != nil {
+		back = p.still(o.at)
+	}
+	if len(back) > 0 {
 		p.reading.RLock() // our program stays until then
 	}
 	p.mu.Unlock()
@@ -300,20 +303,44 @@ func (o *Observation) Close() error {
 		return nil
 	}
 	var err error
-	if back {
-		err = o.att.link.Update(p.kernel.objects.SystoleXdp)
+	if len(back) > 0 {
+		err = replace(back, p.kernel.objects.SystoleXdp)
 		p.reading.RUnlock()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.observation = nil
-	if err != nil && (p.closed || p.att != o.att || o.att.gone()) {
+	if err != nil && (p.closed || slices.ContainsFunc(back, (*attachment).gone) || len(p.still(back)) < len(back)) {
 		err = nil // there is no place any more
 	}
 	if err != nil {
 		err = fmt.Errorf("put the program back in its place: %w", err)
 	}
 	return errors.Join(err, o.release())
+}
+
+// still are those of at that are the plane's yet. p.mu is held.
+func (p *Plane) still(at []*attachment) []*attachment {
+	now := p.attachments()
+	return slices.DeleteFunc(slices.Clone(at), func(a *attachment) bool { return !slices.Contains(now, a) })
+}
+
+// recordDevice is the index of the interface that a record's packet came in by.
+func recordDevice(raw []byte) int {
+	const at = unsafe.Offsetof(bpf.ObserverSeeRecord{}.Ifindex)
+	return int(binary.NativeEndian.Uint32(raw[at:]))
+}
+
+// deviceName is the configured interface to which a device belongs.
+func (p *Plane) deviceName(index int) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range p.ports {
+		if t.nic.index == index || slices.Contains(t.nic.memberIndexes(), index) {
+			return t.name
+		}
+	}
+	return p.cfg.Interface
 }
 
 // release gives back what this side holds.

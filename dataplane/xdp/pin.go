@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"systole/bpf"
@@ -19,7 +20,11 @@ import (
 // its maps and its link:
 //
 //	PinDir/eth0/link           the attachment, whatever the layout of the maps
+//	PinDir/eth0/link:eth1      that to another interface, if there are several
 //	PinDir/eth0/v2/flows ...   the maps, by layout version
+//
+// Of several interfaces it is the place of the first, or of one that a
+// predecessor was attached to.
 //
 // It is locked, so that no second daemon takes the plane over from a living
 // one. The kernel lets go of the lock when its holder dies.
@@ -30,8 +35,26 @@ type pins struct {
 	lock *os.File // base, opened
 }
 
+// pinName is an interface in a path: the file system refuses dots in names; an
+// interface (eth0.100) may have them, but never a colon.
+func pinName(ifname string) string { return strings.ReplaceAll(ifname, ".", ":") }
+
+// homeOf chooses which of the interfaces the place is called after: the first
+// that a predecessor's is called after, or has a link in.
+func homeOf(root string, ifnames []string) string {
+	for _, name := range ifnames {
+		if _, err := os.Stat(filepath.Join(root, pinName(name))); err == nil {
+			return pinName(name)
+		}
+		if at, _ := filepath.Glob(filepath.Join(root, "*", linkPrefix+pinName(name))); len(at) > 0 {
+			return filepath.Base(filepath.Dir(at[0]))
+		}
+	}
+	return pinName(ifnames[0])
+}
+
 // openPins creates and locks the directories.
-func openPins(root, ifname string) (*pins, error) {
+func openPins(root string, ifnames []string) (*pins, error) {
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return nil, unavailable("directory for pinned maps: %w", err)
 	}
@@ -42,9 +65,7 @@ func openPins(root, ifname string) (*pins, error) {
 	if int64(st.Type) != unix.BPF_FS_MAGIC {
 		return nil, unavailable("%s is not in a bpf file system: mount -t bpf bpf %s", root, root)
 	}
-	// The file system refuses dots in names; an interface (eth0.100) may have
-	// them, but never a colon.
-	base := filepath.Join(root, strings.ReplaceAll(ifname, ".", ":"))
+	base := filepath.Join(root, homeOf(root, ifnames))
 	p := &pins{root: root, base: base, maps: filepath.Join(base, fmt.Sprintf("v%d", layoutVersion))}
 	if err := os.MkdirAll(p.maps, 0o700); err != nil {
 		return nil, unavailable("directory for pinned maps: %w", err)
@@ -56,14 +77,37 @@ func openPins(root, ifname string) (*pins, error) {
 	if err := unix.Flock(int(p.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		p.lock.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, unavailable("another process holds the data plane of %s (lock on %s): stop it first", ifname, base)
+			return nil, unavailable("another process holds the data plane of %s (lock on %s): stop it first", strings.Join(ifnames, ", "), base)
 		}
 		return nil, unavailable("lock %s: %w", base, err)
 	}
 	return p, nil
 }
 
-func (p *pins) link() string            { return filepath.Join(p.base, "link") }
+const linkPrefix = "link:"
+
+// link is where the attachment to an interface is pinned.
+func (p *pins) link(ifname string) string {
+	if name := pinName(ifname); name != filepath.Base(p.base) {
+		return filepath.Join(p.base, linkPrefix+name)
+	}
+	return filepath.Join(p.base, "link")
+}
+
+// linked are the files of all attachments there are.
+func (p *pins) linked() ([]string, error) {
+	return filepath.Glob(filepath.Join(p.base, "link*"))
+}
+
+// unlink detaches what is pinned at path.
+func unlink(path string) error {
+	l, err := link.LoadPinnedLink(path, nil)
+	if err != nil {
+		return fmt.Errorf("link of a predecessor at %s: %w", path, err)
+	}
+	return errors.Join(l.Unpin(), l.Close())
+}
+
 func (p *pins) path(map_ string) string { return filepath.Join(p.maps, map_) }
 
 // adopt opens the maps a predecessor left, if they are what spec wants: all of

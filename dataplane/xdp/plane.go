@@ -12,7 +12,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
-	"github.com/vishvananda/netlink"
 
 	"systole/dataplane"
 )
@@ -25,13 +24,14 @@ type Plane struct {
 	cfg    Config
 	kernel *kernelSide
 
-	mu       sync.Mutex // all below; but see leaseMu
-	own      net.HardwareAddr
-	att      *attachment // nil: not on any interface (Load)
-	pins     *pins       // nil: nothing is pinned (Load)
-	death    link.Link   // ends the lease with this process; nil: cannot
-	deferred bool        // the link still has a predecessor's program, and its maps are pinned
-	fresh    bool        // there was no predecessor; until Open succeeds
+	mu       sync.Mutex       // all below; but see leaseMu
+	own      net.HardwareAddr // the address of one interface; of several the first's
+	ports    []*port          // none: not on any interface (Load)
+	changes  int              // of the attachments, since Open
+	pins     *pins            // nil: nothing is pinned (Load)
+	death    link.Link        // ends the lease with this process; nil: cannot
+	deferred bool             // the link still has a predecessor's program, and its maps are pinned
+	fresh    bool             // there was no predecessor; until Open succeeds
 	// inherited is what a predecessor left serving, until the first Apply.
 	inherited []netip.Addr
 	ids       *idTable
@@ -61,27 +61,29 @@ func Open(cfg Config) (*Plane, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := findNIC(cfg.Interface)
-	if err != nil {
+	if err := anyNIC(cfg.Interfaces); err != nil {
 		return nil, err
 	}
-	p := &Plane{cfg: cfg, own: n.mac}
-	if p.pins, err = openPins(cfg.PinDir, cfg.Interface); err != nil {
+	p := &Plane{cfg: cfg}
+	if p.pins, err = openPins(cfg.PinDir, cfg.Interfaces); err != nil {
 		return nil, err
 	}
-	if err := p.open(n); err != nil {
+	if err := p.open(); err != nil {
 		return nil, errors.Join(err, p.abandon())
 	}
 	p.fresh = false // what is pinned now is worth keeping
 	if p.early, err = startEarly(p); err != nil {
 		p.cfg.Log.Warn("fragments that come before their first one will not be forwarded", "error", err)
 	}
-	p.cfg.Log.Info("data plane attached", "interface", n.name, "mode", p.att.mode, "reason", p.att.reason,
-		"generation", p.active().Number, "flows", p.cfg.Flows, "flows6", p.cfg.Flows6)
+	for _, t := range p.ports {
+		i := t.info()
+		p.cfg.Log.Info("data plane attached", "interface", i.Name, "mode", i.Mode, "reason", i.Reason,
+			"generation", p.active().Number, "flows", p.cfg.Flows, "flows6", p.cfg.Flows6)
+	}
 	return p, nil
 }
 
-func (p *Plane) open(n nic) error {
+func (p *Plane) open() error {
 	spec, err := loadSpec(p.cfg)
 	if err != nil {
 		return unavailable("%w", err)
@@ -94,51 +96,28 @@ func (p *Plane) open(n nic) error {
 	p.start()
 	p.watchDeath()
 
-	prog := p.kernel.objects.SystoleXdp
-	update := len(adopted) > 0
-	if p.att, err = adopt(n, p.pins.link(), prog, p.cfg.Mode, update, p.cfg.Log); err != nil {
+	if err := p.openPorts(); err != nil {
 		return err
 	}
-	if p.att != nil && !update {
+	update := len(adopted) > 0
+	if err := p.adoptLinks(update); err != nil {
+		return err
+	}
+	taken := len(p.attachments()) > 0
+	if taken && !update {
 		// A predecessor whose maps we cannot use goes on with them until
 		// our first generation is ready.
 		p.follow()
 		return nil
 	}
-	if p.att != nil {
+	if taken {
 		p.inherited = p.inherit()
 	}
-	p.fresh = p.att == nil && !update
+	p.fresh = !taken && !update
 	if err := p.pins.keep(p.kernel, adopted); err != nil {
 		return unavailable("%w", err)
 	}
-	if p.att == nil {
-		return p.attach(n)
-	}
-	return nil
-}
-
-// attach puts the program on n and pins the link.
-func (p *Plane) attach(n nic) error {
-	// A detached predecessor is no foreign program any more.
-	if fresh, err := findNIC(n.name); err == nil {
-		n = fresh
-	}
-	if p.cfg.Evict && n.xdp.Attached {
-		if err := evict(n, p.cfg.Log); err != nil {
-			return err
-		}
-		n.xdp = netlink.LinkXdp{}
-	}
-	att, err := attach(n, p.kernel.objects.SystoleXdp, p.cfg.Mode)
-	if err != nil {
-		return err
-	}
-	if err := att.link.Pin(p.pins.link()); err != nil {
-		return errors.Join(unavailable("pin the link: %w", err), att.link.Close())
-	}
-	p.att = att
-	return nil
+	return p.attachAll()
 }
 
 // start prepares what Apply needs.
@@ -191,27 +170,34 @@ func (p *Plane) Info() dataplane.Info {
 	switch {
 	case p.closed:
 		info.Mode, info.Reason = dataplane.Detached, "closed"
-	case p.att == nil:
+	case len(p.ports) == 0:
 		info.Mode, info.Reason = dataplane.Detached, "loaded without an interface"
-	case p.att.gone():
-		info.Mode, info.Reason = dataplane.Detached, fmt.Sprintf("interface %s is gone", p.cfg.Interface)
 	default:
-		info.Mode, info.Reason = p.att.mode, p.att.reason
-		info.Inherited = slices.Clone(p.inherited)
+		for _, t := range p.ports {
+			info.Interfaces = append(info.Interfaces, t.info())
+		}
+		info.Mode, info.Reason = sumUp(info.Interfaces)
+		if info.Mode != dataplane.Detached {
+			info.Inherited = slices.Clone(p.inherited)
+		}
 	}
 	return info
 }
 
 // Attachable tells of a plane that is detached whether the next Apply could
-// attach it: its interface is there, and nobody else's program is on it.
+// attach it: an interface of it is there, and nobody else's program is on that.
 func (p *Plane) Attachable() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return false
 	}
-	n, err := findNIC(p.cfg.Interface)
-	return err == nil && (p.cfg.Evict || !n.xdp.Attached)
+	for _, name := range p.cfg.Interfaces {
+		if n, err := findNIC(name); err == nil && (p.cfg.Evict || !n.xdp.Attached) {
+			return true
+		}
+	}
+	return false
 }
 
 // active is the half the program uses.
@@ -223,21 +209,21 @@ func (p *Plane) active() *image {
 // Apply implements dataplane.Plane. Invalid snapshots (dataplane.ErrInvalid)
 // include those above the limits of this package.
 //
-// If the interface was removed and has come back, Apply attaches to it again;
-// while it is missing, Apply fails with dataplane.ErrUnavailable.
+// If an interface was removed and has come back, Apply attaches to it again;
+// while all are missing, Apply fails with dataplane.ErrUnavailable.
 func (p *Plane) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return 0, errClosed
 	}
-	if err := p.refreshNIC(); err != nil {
+	if err := p.refreshPorts(); err != nil {
 		return 0, err
 	}
-	if err := validate(s, p.own); err != nil {
+	if err := validate(s, p.ownMACs()...); err != nil {
 		return 0, err
 	}
-	slots, err := slotTables(s)
+	slots, err := slotTables(p.reachable(s))
 	if err != nil {
 		return 0, err
 	}
@@ -249,8 +235,13 @@ func (p *Plane) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := compile(p.scratch, s, slots, p.own, p.ids, since, p.kernel.aging, p.left(s)); err != nil {
+	left := p.left(s)
+	if err := compile(p.scratch, s, slots, p.own, p.ids, since, p.kernel.aging, left); err != nil {
 		return 0, invalid("%v", err)
+	}
+	p.compileEgress(p.scratch, s, left)
+	if err := p.openEgress(p.scratch); err != nil {
+		return 0, unavailable("%w", err)
 	}
 
 	if p.deferred {
@@ -289,30 +280,6 @@ func (p *Plane) activeSince(s dataplane.Snapshot) (map[netip.Addr]uint32, error)
 		since[v.Addr] = at
 	}
 	return since, nil
-}
-
-// refreshNIC notices a changed MAC address, and attaches anew if the interface
-// went away and came back.
-func (p *Plane) refreshNIC() error {
-	if p.att == nil {
-		return nil
-	}
-	n, err := findNIC(p.cfg.Interface)
-	if err != nil {
-		return err
-	}
-	p.own = n.mac
-	if !p.att.gone() {
-		return nil
-	}
-	if err := p.att.detach(); err != nil {
-		p.cfg.Log.Warn("link to an interface that is gone", "error", err)
-	}
-	if err := p.attach(n); err != nil {
-		return err
-	}
-	p.cfg.Log.Info("attached again", "interface", n.name, "mode", p.att.mode, "reason", p.att.reason)
-	return nil
 }
 
 // giveIDs makes sure that everything in s has an id. The generation before the
@@ -450,8 +417,8 @@ func (p *Plane) Close() error {
 	}
 	p.closed = true
 	var errs []error
-	if p.att != nil {
-		errs = append(errs, p.att.detach())
+	for _, t := range p.ports {
+		errs = append(errs, t.detach())
 	}
 	if p.pins != nil {
 		errs = append(errs, p.pins.remove())
@@ -466,8 +433,12 @@ func (p *Plane) abandon() error {
 	defer p.mu.Unlock()
 	p.closed = true
 	var errs []error
-	if p.att != nil {
-		errs = append(errs, p.att.link.Close())
+	for _, a := range p.attachments() {
+		if p.fresh {
+			errs = append(errs, a.detach())
+		} else {
+			errs = append(errs, a.link.Close())
+		}
 	}
 	if p.fresh {
 		errs = append(errs, p.pins.remove())

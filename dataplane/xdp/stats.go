@@ -31,6 +31,10 @@ var reasonNames = [...]string{
 	bpf.DirectorReasonREASON_ND_LEASE_ENDED:  "nd_lease_ended",
 	bpf.DirectorReasonREASON_ND_DRAINING:     "nd_draining",
 	bpf.DirectorReasonREASON_FLOW_LIMIT:      "flow_limit",
+
+	bpf.DirectorReasonREASON_OTHER_INTERFACE: "other_interface",
+	bpf.DirectorReasonREASON_INTERFACE_GONE:  "interface_gone",
+	bpf.DirectorReasonREASON_NO_REDIRECT:     "no_redirect",
 }
 
 // fragmentSentOn counts what early did, beside what the program did.
@@ -63,6 +67,9 @@ func (p *Plane) Stats() (dataplane.Stats, error) {
 		if s.listed {
 			st.Servers[s.key], st.Conns[s.key] = c, flows.conns[s.id].conns(s.key.Service.Protocol)
 		}
+	}
+	if st.Interfaces, err = p.portCounters(st.Services); err != nil {
+		return dataplane.Stats{}, err
 	}
 	st.Flows, st.FlowTableSize = flows.total, p.cfg.Flows+p.cfg.Flows6
 	st.FlowTableBytes = int64(len(p.kernel.flows.raw) + len(p.kernel.flows6.raw))

@@ -32,8 +32,8 @@ func invalid(format string, args ...any) error {
 }
 
 // validate checks everything about s that does not depend on what the plane
-// holds already. own is the interface's address.
-func validate(s dataplane.Snapshot, own net.HardwareAddr) error {
+// holds already. own are the interfaces' addresses.
+func validate(s dataplane.Snapshot, own ...net.HardwareAddr) error {
 	v4, v6 := splitVIPs(s.VIPs)
 	for _, vips := range [][]dataplane.VIP{v4, v6} {
 		if n := len(vips); n > MaxVIPs {
@@ -47,7 +47,7 @@ func validate(s dataplane.Snapshot, own net.HardwareAddr) error {
 		return invalid("%d peers, at most %d are possible", n, MaxPeers)
 	}
 	for i, mac := range s.Peers {
-		if !usable(mac) || bytes.Equal(mac, own) {
+		if !usable(mac) || isOneOf(mac, own) {
 			return invalid("peer %d has the MAC %q: want the Ethernet address of another director", i+1, mac)
 		}
 	}
@@ -151,7 +151,7 @@ func Carries(svc dataplane.Service) error {
 	return nil
 }
 
-func validateServers(svc dataplane.Service, own net.HardwareAddr) error {
+func validateServers(svc dataplane.Service, own []net.HardwareAddr) error {
 	seen := make(map[netip.Addr]bool, len(svc.Servers))
 	for _, r := range svc.Servers {
 		switch {
@@ -163,7 +163,7 @@ func validateServers(svc dataplane.Service, own net.HardwareAddr) error {
 			return invalid("service %s: real server %s is listed twice", svc.ServiceKey, r.Addr)
 		case known(r.MAC) && !usable(r.MAC):
 			return invalid("service %s: real server %s has the MAC %q: want an Ethernet unicast address", svc.ServiceKey, r.Addr, r.MAC)
-		case known(r.MAC) && bytes.Equal(r.MAC, own):
+		case known(r.MAC) && isOneOf(r.MAC, own):
 			return invalid("service %s: real server %s has this director's own MAC %s: the xdp plane cannot deliver locally", svc.ServiceKey, r.Addr, r.MAC)
 		}
 		seen[r.Addr] = true
@@ -175,6 +175,10 @@ func validateServers(svc dataplane.Service, own net.HardwareAddr) error {
 // any wire.
 func unicast(a netip.Addr) bool {
 	return a.IsValid() && !a.IsUnspecified() && !a.IsMulticast() && !a.Is4In6() && a.Zone() == ""
+}
+
+func isOneOf(mac net.HardwareAddr, macs []net.HardwareAddr) bool {
+	return slices.ContainsFunc(macs, func(m net.HardwareAddr) bool { return bytes.Equal(m, mac) })
 }
 
 // known tells a MAC from the absence of one: nil or all zero.
