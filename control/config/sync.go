@@ -19,7 +19,7 @@ const (
 // one. The fields that mean nothing for its Mode are zero.
 type Sync struct {
 	Mode       string                // Multicast (default) or Unicast
-	Interfaces []string              // what is sent goes by all of them; default: the data plane's
+	Interfaces []string              // what is sent goes by all of them; default: the data plane's (first)
 	Port       uint16                // UDP; default 8848, the kernel's
 	SyncID     uint8                 // 0 to 255; of others with another one nothing is taken; default 0: of all
 	Group      netip.Addr            // Multicast only; IPv4 or IPv6; default 224.0.0.81, the kernel's

@@ -45,7 +45,7 @@ func quiesced(had, now dataplane.Service) dataplane.Service {
 		if i < 0 {
 			continue
 		}
-		r.Weight, r.MAC = 0, now.Servers[i].MAC
+		r.Weight, r.MAC, r.Interface = 0, now.Servers[i].MAC, now.Servers[i].Interface
 		had.Servers = append(had.Servers, r)
 	}
 	return had

@@ -29,14 +29,19 @@ type Config struct {
 	// Back tells whether an XDP plane that is detached could be attached now.
 	// It is needed with Carry.
 	Back func(xdp dataplane.Plane) bool
-	Log  *slog.Logger
-	Now  func() time.Time
+	// Stale tells whether the XDP plane would do something else with the last
+	// snapshot if it got it again; nil: never.
+	Stale func(xdp dataplane.Plane) bool
+	Log   *slog.Logger
+	Now   func() time.Time
 }
 
 // Plane implements dataplane.Plane over the two.
 type Plane struct {
 	log *slog.Logger
 	now func() time.Time
+	// stale is Config.Stale.
+	stale func(xdp dataplane.Plane) bool
 
 	mu         sync.Mutex
 	members    [2]*member // XDP, IPVS
@@ -83,7 +88,7 @@ var _ dataplane.Plane = (*Plane)(nil)
 // New returns the plane of c's members, at least one of which is there.
 func New(c Config) *Plane {
 	return &Plane{
-		log: c.Log, now: c.Now, members: [2]*member{{Member: c.XDP}, {Member: c.IPVS}},
+		log: c.Log, now: c.Now, stale: c.Stale, members: [2]*member{{Member: c.XDP}, {Member: c.IPVS}},
 		carrier: carrier{carry: c.Carry, back: c.Back},
 	}
 }

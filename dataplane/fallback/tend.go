@@ -12,8 +12,8 @@ const lookPeriod = 5 * time.Second
 
 // Tend looks after the planes; it is to be called every second or so, and does
 // not wait. It tells whether the last snapshot should be applied again: a plane
-// has come, can be attached again or refused it, or has done with what was
-// leaving it.
+// has come, can be attached again or refused it, has done with what was leaving
+// it, or its interfaces have changed.
 func (p *Plane) Tend() (again bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -23,6 +23,9 @@ func (p *Plane) Tend() (again bool) {
 	for _, m := range p.members {
 		again = p.welcome(m) || again
 		again = again || m.err != nil || m.Plane != nil && m.Plane.Info().Mode == dataplane.Detached
+	}
+	if x := p.members[0].Plane; x != nil && p.stale != nil && !again {
+		again = p.stale(x)
 	}
 	for i, m := range p.members {
 		again = p.hear(i, m) || again
