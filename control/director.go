@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -233,8 +234,8 @@ func (d *Director) HealthChanged(r health.Result) {
 func (d *Director) NeighbourChanged(u neighbour.Update) {
 	d.send(func() {
 		old, known := d.facts.Neighbours[u.Addr]
-		d.facts.Neighbours[u.Addr] = Neighbour{MAC: u.MAC, Via: u.Via, Why: u.Why}
-		if known && old.MAC.String() == u.MAC.String() && old.Via == u.Via {
+		d.facts.Neighbours[u.Addr] = Neighbour{MAC: u.MAC, Via: u.Via, Interfaces: u.Interfaces, Why: u.Why}
+		if known && old.MAC.String() == u.MAC.String() && old.Via == u.Via && slices.Equal(old.Interfaces, u.Interfaces) {
 			return
 		}
 		d.dirty = true

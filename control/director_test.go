@@ -40,6 +40,9 @@ type world struct {
 	both   *fallback.Plane
 
 	inherited []netip.Addr // of a predecessor, until the first Apply
+	// interfaces are the plane's, if it has several.
+	interfaces []dataplane.Interface
+
 	leaseless bool
 	outlives  bool     // the lease does not end with the daemon
 	rights    []string // what was granted, and told of it, in order
@@ -84,7 +87,7 @@ func (w *world) Info() dataplane.Info {
 	if w.gone {
 		return dataplane.Info{Name: "fake", Mode: dataplane.Detached, Reason: "interface eth0 is gone", Interface: "eth0", Lease: true}
 	}
-	return dataplane.Info{Name: "fake", Interface: "eth0", Lease: !w.leaseless, EndsWithDaemon: !w.leaseless && !w.outlives, Inherited: w.inherited}
+	return dataplane.Info{Name: "fake", Interface: "eth0", Lease: !w.leaseless, EndsWithDaemon: !w.leaseless && !w.outlives, Inherited: w.inherited, Interfaces: w.interfaces}
 }
 func (w *world) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 	w.mu.Lock()

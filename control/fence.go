@@ -27,7 +27,7 @@ func (d *Director) fence() error {
 }
 
 func keepsLease(i dataplane.Info, iface string) bool {
-	return i.Lease && i.Mode != dataplane.Detached && i.Interface == iface
+	return i.Lease && i.Mode != dataplane.Detached && attachedTo(i, iface)
 }
 
 // groupKeys are the names of our groups, and of the others, to an old node with

@@ -325,9 +325,11 @@ func (d *Director) housekeeping() {
 	d.tendCarriers()
 	for i, p := range d.Planes {
 		s := &d.planes[i]
-		before := s.Mode
+		was := s.Info
+		before := was.Mode
 		s.Info = p.Info()
-		if s.Mode != before {
+		d.interfacesChanged(was, s.Info)
+		if s.Mode != before && len(s.Interfaces) < 2 {
 			d.event("dataplane", slog.LevelWarn, "%s on %s: %s -> %s %s", s.Name, s.Interface, before, s.Mode, s.Reason)
 		}
 		// A plane that refused a snapshot, or whose interface has gone, is

@@ -32,7 +32,9 @@ type Facts struct {
 type Neighbour struct {
 	MAC net.HardwareAddr // its own, or that of the router Via; nil: unknown
 	Via netip.Addr       // not valid: it is on the LAN
-	Why string           // why it is unknown
+	// Interfaces are by which it is reached, as in neighbour.Update.
+	Interfaces []string
+	Why        string // why it is unknown
 }
 
 // Placement is what Plan decided about one real server, and why.
@@ -57,18 +59,19 @@ func Plan(cfg *config.Config, f Facts) (dataplane.Snapshot, Explanation) {
 		}
 	}
 	for i := range cfg.Services {
-		snap.Services = append(snap.Services, planService(&cfg.Services[i], f, why))
+		snap.Services = append(snap.Services, planService(cfg, &cfg.Services[i], f, why))
 	}
 	for _, p := range f.Peers {
 		if n := f.Neighbours[p]; n.MAC != nil && !n.Via.IsValid() {
-			snap.Peers = append(snap.Peers, n.MAC)
+			by, _ := reachedBy(cfg, n)
+			snap.Peers, snap.PeerInterfaces = append(snap.Peers, n.MAC), append(snap.PeerInterfaces, by)
 		}
 	}
 	snap.SecondChance = f.SecondChance && len(snap.Peers) > 0
 	return snap, why
 }
 
-func planService(s *config.Service, f Facts, why Explanation) dataplane.Service {
+func planService(cfg *config.Config, s *config.Service, f Facts, why Explanation) dataplane.Service {
 	key := serviceKey(s)
 	out := bare(s)
 	serving := false
@@ -78,7 +81,7 @@ func planService(s *config.Service, f Facts, why Explanation) dataplane.Service 
 		why[id] = p
 		serving = serving || p.Reason == ""
 		if p.InTable {
-			out.Servers = append(out.Servers, realServer(&srv, p.Effective, f))
+			out.Servers = append(out.Servers, realServer(cfg, &srv, p.Effective, f))
 		}
 	}
 	if s.Fallback == nil {
@@ -92,7 +95,7 @@ func planService(s *config.Service, f Facts, why Explanation) dataplane.Service 
 		p = Placement{Fallback: true, InTable: true, Effective: max(1, s.Fallback.Weight)}
 		p.Reason = unreachable(s.Fallback, f)
 		out.Servers = slices.DeleteFunc(out.Servers, func(r dataplane.RealServer) bool { return r.Addr == s.Fallback.Addr })
-		out.Servers = append(out.Servers, realServer(s.Fallback, p.Effective, f))
+		out.Servers = append(out.Servers, realServer(cfg, s.Fallback, p.Effective, f))
 	}
 	if _, also := why[id]; !also {
 		why[id] = p
@@ -108,10 +111,10 @@ func Services(cfg *config.Config) []dataplane.Service {
 		s := &cfg.Services[i]
 		svc := bare(s)
 		for j := range s.Servers {
-			svc.Servers = append(svc.Servers, realServer(&s.Servers[j], s.Servers[j].Weight, Facts{}))
+			svc.Servers = append(svc.Servers, realServer(cfg, &s.Servers[j], s.Servers[j].Weight, Facts{}))
 		}
 		if s.Fallback != nil {
-			svc.Servers = append(svc.Servers, realServer(s.Fallback, s.Fallback.Weight, Facts{}))
+			svc.Servers = append(svc.Servers, realServer(cfg, s.Fallback, s.Fallback.Weight, Facts{}))
 		}
 		out = append(out, svc)
 	}
@@ -165,19 +168,39 @@ func unreachable(s *config.Server, f Facts) string {
 	return ""
 }
 
+// reachedBy is the interface of the data plane by which n is reached. "" if it
+// is not known, or several would do: the one that a packet came in by. If none is
+// ours it is the one that the route names: XDP gives such a server nothing, but
+// IPVS, which may carry the service, finds its way.
+func reachedBy(cfg *config.Config, n Neighbour) (name string, ours bool) {
+	nics := cfg.DataPlane.NICs()
+	if len(nics) == 0 || len(n.Interfaces) == 0 || cfg.DataPlane.Mode == "ipvs" {
+		return "", true
+	}
+	found := slices.DeleteFunc(slices.Clone(n.Interfaces), func(i string) bool { return !slices.Contains(nics, i) })
+	switch len(found) {
+	case 0:
+		return n.Interfaces[0], false
+	case 1:
+		return found[0], true
+	}
+	return "", true
+}
+
 // direct: a frame to the router for a server that has the VIP itself would come
 // back to us, or go to another director.
 func direct(s *config.Server, n Neighbour) bool {
 	return forwards[s.Forward] != dataplane.Gate || !n.Via.IsValid()
 }
 
-func realServer(s *config.Server, weight uint32, f Facts) dataplane.RealServer {
+func realServer(cfg *config.Config, s *config.Server, weight uint32, f Facts) dataplane.RealServer {
 	n := f.Neighbours[s.Addr]
 	if !direct(s, n) {
 		n.MAC = nil
 	}
+	by, _ := reachedBy(cfg, n)
 	return dataplane.RealServer{
-		Addr: s.Addr, Weight: weight, MAC: n.MAC,
+		Addr: s.Addr, Weight: weight, MAC: n.MAC, Interface: by,
 		Forward: forwards[s.Forward], Port: s.Port, TunnelPort: s.TunnelPort, Upper: s.Upper, Lower: s.Lower,
 	}
 }

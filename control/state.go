@@ -170,11 +170,13 @@ type ServerState struct {
 // PlaneState is one data plane.
 type PlaneState struct {
 	dataplane.Info
-	Generation dataplane.Generation `json:"generation"`
-	Applied    time.Time            `json:"applied,omitzero"`
-	ApplyTook  time.Duration        `json:"apply_took_ns"`
-	Error      string               `json:"error,omitempty"` // of the last Apply; the old generation stays in force
-	Absent     bool                 `json:"absent,omitempty"`
+	// Traffic is by interface: what came in and was forwarded, and went out.
+	Traffic    map[string]dataplane.InterfaceCounters `json:"traffic,omitempty"`
+	Generation dataplane.Generation                   `json:"generation"`
+	Applied    time.Time                              `json:"applied,omitzero"`
+	ApplyTook  time.Duration                          `json:"apply_took_ns"`
+	Error      string                                 `json:"error,omitempty"` // of the last Apply; the old generation stays in force
+	Absent     bool                                   `json:"absent,omitempty"`
 	// Leaving are services it carries no more, but whose connections it has.
 	Leaving int `json:"leaving,omitempty"`
 }

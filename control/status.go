@@ -46,6 +46,12 @@ func (d *Director) Status(ctx context.Context) (*State, error) {
 // count puts the counters in their places.
 func (s *State) count(st dataplane.Stats) {
 	s.Reasons, s.CPUs, s.Flows, s.FlowTableSize = st.Reasons, st.CPUs, st.Flows, st.FlowTableSize
+	for i := range s.Planes {
+		// Interfaces are XDP's alone, whose statistics come first.
+		if len(s.Planes[i].Interfaces) > 0 {
+			s.Planes[i].Traffic = st.Interfaces
+		}
+	}
 	for i := range s.Services {
 		svc := &s.Services[i]
 		svc.Counters = st.Services[svc.Key]
@@ -94,6 +100,7 @@ func (d *Director) state() *State {
 	}
 	if d.Carriers != nil {
 		s.carriers(d.Carriers.Report())
+		d.otherInterfaces(s)
 	}
 	s.describe(d.snapshot)
 	for _, r := range d.facts.Roles {
@@ -213,6 +220,9 @@ func (s *State) judge(leaseErr error, more []string) {
 			add(true, "data plane %s: generation %d is still in force: %s", p.Name, p.Generation, p.Error)
 		case !p.Absent:
 			working = true
+		}
+		for _, text := range detachedInterfaces(p) {
+			add(false, "data plane %s", text)
 		}
 	}
 	if !working && s.Role != RoleWitness {

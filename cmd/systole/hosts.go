@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"systole/control/config"
 	"systole/hb/driver"
 	"systole/hb/host"
@@ -38,7 +40,7 @@ func hostPaths(cfg *config.Config, names []string) []host.Path {
 			switch {
 			case m.Peers != nil:
 				p.Addr, p.Port, p.Local = m.Peers[n], m.Port, m.Peers[cfg.Node]
-			case m.Interface == cfg.DataPlane.Interface:
+			case slices.Contains(cfg.DataPlane.NICs(), m.Interface):
 				// What goes to a group is not refused, so no port.
 				p.Addr, _ = cfg.DirectorAddr(n)
 			}

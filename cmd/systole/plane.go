@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
 
 	"systole/control"
@@ -57,6 +58,26 @@ func tablePlanes(w io.Writer, planes []control.PlaneState) {
 	fmt.Fprintln(w, "PLANE\tMODE\tINTERFACE\tGENERATION\tSTATE")
 	for _, p := range planes {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", p.Name, orDash(p.Mode), orDash(p.Interface), p.Generation, planeState(p))
+	}
+	for _, p := range planes {
+		tableInterfaces(w, p)
+	}
+}
+
+// tableInterfaces has a line for each of several interfaces; one is told of with
+// its plane.
+func tableInterfaces(w io.Writer, p control.PlaneState) {
+	if len(p.Interfaces) < 2 {
+		return
+	}
+	fmt.Fprintln(w, "\nINTERFACE\tMODE\tIN\tOUT\tWHY")
+	for _, i := range p.Interfaces {
+		name := i.Name
+		if len(i.Members) > 0 {
+			name += " (" + strings.Join(i.Members, ", ") + ")"
+		}
+		c := p.Traffic[i.Name]
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\n", name, i.Mode, c.InPackets, c.OutPackets, i.Reason)
 	}
 }
 

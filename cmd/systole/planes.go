@@ -44,6 +44,10 @@ func openPlanes(cfg *config.Config, log *slog.Logger) (planes, error) {
 			x, ok := p.(*xdp.Plane)
 			return ok && x.Attachable()
 		},
+		Stale: func(p dataplane.Plane) bool {
+			x, ok := p.(*xdp.Plane)
+			return ok && x.Stale()
+		},
 		Log: log, Now: time.Now,
 	}
 	var reasons []error
@@ -55,7 +59,7 @@ func openPlanes(cfg *config.Config, log *slog.Logger) (planes, error) {
 	dp := cfg.DataPlane
 	if dp.Mode != "ipvs" {
 		open := func() (dataplane.Plane, error) {
-			p, err := xdp.Open(xdp.Config{Interface: dp.Interface, Mode: dp.Mode, PinDir: dp.Pin, Flows: dp.Flows, Evict: dp.Evict, Log: log})
+			p, err := xdp.Open(xdp.Config{Interfaces: dp.NICs(), Mode: dp.Mode, PinDir: dp.Pin, Flows: dp.Flows, Evict: dp.Evict, Log: log})
 			if err != nil {
 				return nil, err // not a Plane that is nil
 			}

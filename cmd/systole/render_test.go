@@ -86,6 +86,24 @@ func TestPlanesForPeople(t *testing.T) {
 	golden.Check(t, "plane.txt", b.Bytes())
 }
 
+// Of several interfaces each has its line.
+func TestInterfacesForPeople(t *testing.T) {
+	s := sample()
+	p := &s.Planes[0]
+	p.Mode, p.Interface, p.Reason = "mixed", "eth0, bond0, eth7", "eth7: interface eth7 is gone"
+	p.Interfaces = []dataplane.Interface{
+		{Name: "eth0", Mode: "native"},
+		{Name: "bond0", Mode: "native", Reason: "on each member: native XDP on bond0: not supported", Members: []string{"eth1", "eth2"}},
+		{Name: "eth7", Mode: dataplane.Detached, Reason: "interface eth7 is gone"},
+	}
+	p.Traffic = map[string]dataplane.InterfaceCounters{"eth0": {InPackets: 12, OutPackets: 7}, "bond0": {InPackets: 1, OutPackets: 6}}
+	var b bytes.Buffer
+	if err := writePlanes(&b, s); err != nil {
+		t.Fatal(err)
+	}
+	golden.Check(t, "interfaces.txt", b.Bytes())
+}
+
 // A witness has neither groups nor planes nor services to show.
 func TestStatusOfAWitness(t *testing.T) {
 	s := sample()

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"systole/control"
+	"systole/dataplane"
 )
 
 // scrapeTimeout bounds the wait for a State: a stuck director gives a failed
@@ -70,6 +71,10 @@ var (
 	planeLeaving = desc("dataplane_leaving_services", "Services that a data plane carries no more, but whose connections it still has.", "plane")
 	planeChoice  = desc("plane_choice", "1 for which data plane the operator wants: auto, xdp or ipvs.", "state")
 	planeApply   = desc("dataplane_apply_seconds", "How long the last change of a data plane took.", "plane")
+
+	nicUp    = desc("dataplane_interface_up", "1 for how a data plane is attached to an interface: native, generic or detached.", "plane", "interface", "mode")
+	nicPkts  = desc("dataplane_interface_packets_total", "Packets forwarded that came in by an interface, or went out by it.", "interface", "direction")
+	nicBytes = desc("dataplane_interface_bytes_total", "Bytes of them.", "interface", "direction")
 
 	reloadOK = desc("config_last_reload_successful", "1 if the last reload was taken, 0 if it was refused.")
 	loadTime = desc("config_load_time_seconds", "When the running config was loaded, as a Unix time.")
@@ -224,9 +229,23 @@ func (r renderer) planes(s *control.State) {
 			r.gauge(planeApply, p.ApplyTook.Seconds(), p.Name)
 			r.gauge(planeLeaving, float64(p.Leaving), p.Name)
 		}
+		r.interfaces(p)
 	}
 	if s.PlaneChoice != "" { // a witness has no planes
 		r.state(planeChoice, s.PlaneChoice, nil, "auto", "xdp", "ipvs")
+	}
+}
+
+// interfaces are those of a plane that is attached to some.
+func (r renderer) interfaces(p control.PlaneState) {
+	for _, i := range p.Interfaces {
+		r.state(nicUp, i.Mode, []string{p.Name, i.Name}, "native", "generic", dataplane.Detached)
+		if c, ok := p.Traffic[i.Name]; ok {
+			r.counter(nicPkts, c.InPackets, i.Name, "in")
+			r.counter(nicBytes, c.InBytes, i.Name, "in")
+			r.counter(nicPkts, c.OutPackets, i.Name, "out")
+			r.counter(nicBytes, c.OutBytes, i.Name, "out")
+		}
 	}
 }
 

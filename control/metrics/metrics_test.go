@@ -37,7 +37,9 @@ func sample() *control.State {
 				{Address: "192.168.145.202", Fallback: true},
 			}}},
 		Planes: []control.PlaneState{
-			{Info: dataplane.Info{Name: "xdp", Mode: "native"}, Generation: 7, Leaving: 2},
+			{Info: dataplane.Info{Name: "xdp", Mode: "native", Interfaces: []dataplane.Interface{{Name: "eth0", Mode: "native"}, {Name: "eth1", Mode: dataplane.Detached}}},
+				Traffic:    map[string]dataplane.InterfaceCounters{"eth0": {InPackets: 5, InBytes: 500, OutPackets: 4, OutBytes: 400}},
+				Generation: 7, Leaving: 2},
 			{Info: dataplane.Info{Name: "ipvs"}, Absent: true},
 		},
 		Config: control.ConfigState{ReloadOK: true, Loaded: time.Unix(1700000000, 0)},
@@ -112,6 +114,22 @@ systole_ping_node_up{node="gw"} 1
 # TYPE systole_dataplane_up gauge
 systole_dataplane_up{mode="native",plane="xdp"} 1
 systole_dataplane_up{mode="",plane="ipvs"} 0
+# HELP systole_dataplane_interface_up 1 for how a data plane is attached to an interface: native, generic or detached.
+# TYPE systole_dataplane_interface_up gauge
+systole_dataplane_interface_up{interface="eth0",mode="detached",plane="xdp"} 0
+systole_dataplane_interface_up{interface="eth0",mode="generic",plane="xdp"} 0
+systole_dataplane_interface_up{interface="eth0",mode="native",plane="xdp"} 1
+systole_dataplane_interface_up{interface="eth1",mode="detached",plane="xdp"} 1
+systole_dataplane_interface_up{interface="eth1",mode="generic",plane="xdp"} 0
+systole_dataplane_interface_up{interface="eth1",mode="native",plane="xdp"} 0
+# HELP systole_dataplane_interface_packets_total Packets forwarded that came in by an interface, or went out by it.
+# TYPE systole_dataplane_interface_packets_total counter
+systole_dataplane_interface_packets_total{direction="in",interface="eth0"} 5
+systole_dataplane_interface_packets_total{direction="out",interface="eth0"} 4
+# HELP systole_dataplane_interface_bytes_total Bytes of them.
+# TYPE systole_dataplane_interface_bytes_total counter
+systole_dataplane_interface_bytes_total{direction="in",interface="eth0"} 500
+systole_dataplane_interface_bytes_total{direction="out",interface="eth0"} 400
 # HELP systole_dataplane_packets_total Packets not forwarded by a flow, by what became of them.
 # TYPE systole_dataplane_packets_total counter
 systole_dataplane_packets_total{reason="no_server"} 3
@@ -126,6 +144,7 @@ systole_real_server_up{real_server="192.168.145.200",service="192.168.145.101:80
 	err := testutil.CollectAndCompare(c, strings.NewReader(want), "systole_service_plane", "systole_plane_choice", "systole_dataplane_leaving_services",
 		"systole_link_up", "systole_link_state", "systole_link_loss_ratio", "systole_link_rtt_seconds", "systole_link_failures_total",
 		"systole_role", "systole_dataplane_up",
+		"systole_dataplane_interface_up", "systole_dataplane_interface_packets_total", "systole_dataplane_interface_bytes_total",
 		"systole_dataplane_packets_total", "systole_real_server_weight", "systole_real_server_up",
 		"systole_quorum", "systole_view_number", "systole_ping_node_up")
 	if err != nil {
