@@ -70,6 +70,7 @@ enum service_flags {
 	SERVICE_PERSISTENT = 8, /* a client stays on its server */
 	SERVICE_RESCHEDULE = 16, /* flows of a server that left get another */
 	SERVICE_KEEP = 32,       /* such flows go on to it */
+	SERVICE_FAST = 64, /* by flows, and its address is served here: fast.h */
 };
 
 /* By which interface a server or peer is reached, where there are several. */

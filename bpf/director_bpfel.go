@@ -295,6 +295,7 @@ const (
 	DirectorServiceFlagsSERVICE_PERSISTENT DirectorServiceFlags = 8
 	DirectorServiceFlagsSERVICE_RESCHEDULE DirectorServiceFlags = 16
 	DirectorServiceFlagsSERVICE_KEEP       DirectorServiceFlags = 32
+	DirectorServiceFlagsSERVICE_FAST       DirectorServiceFlags = 64
 )
 
 type DirectorServiceName struct {

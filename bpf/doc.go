@@ -11,6 +11,9 @@
 //  1. A packet that is not for a configured virtual address leaves as it came,
 //     with XDP_PASS, at the cost of one probe of a table.
 //
+//     Most others, of a flow that goes on, take a short cut (fast.h), which
+//     changes only how soon the answer is there.
+//
 //  2. Only the two MAC addresses of a forwarded frame change.
 //
 //  3. One packet sees one generation of the configuration.

@@ -102,15 +102,25 @@ static __always_inline __u64 flow_key(const struct packet *p)
  * of the two multiplications. Less leaves runs of client addresses visible:
  * with some seeds a table half full then evicts a hundred times as often.
  */
-static __always_inline __u64 flow_hash(__u64 key)
+static __always_inline __u64 flow_hash_high(__u64 key)
 {
 	__u64 h = key ^ flow_seed0;
 
 	h ^= h >> 32;
 	h *= flow_seed1;
 	h ^= h >> 32;
-	h *= 0x9e3779b97f4a7c15ULL; /* 2^64 / golden ratio */
+	return h * 0x9e3779b97f4a7c15ULL; /* 2^64 / golden ratio */
+}
+
+/* From the hash of which only the first choice is good. */
+static __always_inline __u64 flow_hash_fold(__u64 h)
+{
 	return h ^ h >> 32;
+}
+
+static __always_inline __u64 flow_hash(__u64 key)
+{
+	return flow_hash_fold(flow_hash_high(key));
 }
 
 /* The two choices: bits 40..63 and bits 0..23. They always differ. */
@@ -156,14 +166,17 @@ static __always_inline __u64 flow_read(struct flow *f, __u64 key, __u32 service)
 	return v;
 }
 
-/* The entry of key and service in b with its value, or NULL. */
+/*
+ * The entry of key and service in b with its value, or NULL. From the last way
+ * to the first: an empty bucket is filled so (victim()).
+ */
 static __always_inline struct flow *bucket_find(struct bucket *b, __u64 key, __u32 service,
 						__u64 *val)
 {
 	__u64 zero = unknown_zero(key);
 
 #pragma unroll
-	for (__u32 i = 0; i < WAYS; i++) {
+	for (int i = WAYS - 1; i >= 0; i--) {
 		__u64 v;
 
 		if (READ_ONCE(b->way[i].key) != key)
@@ -263,7 +276,7 @@ GLOBAL int flow_store(__u64 key, __u64 val)
 
 	b1 = bpf_map_lookup_elem(&flows, &at1);
 	b2 = bpf_map_lookup_elem(&flows, &at2);
-	if (!s || !b1 || !b2)
+	if (!b1 || !b2)
 		return 0;
 	g = active_generation(s);
 	for (int attempt = 0; attempt < 2; attempt++) {

@@ -167,7 +167,7 @@ GLOBAL int store6(__u32 table, __u64 hash, struct key6 *k, __u64 val)
 	struct generation *g;
 	struct place6 *best;
 
-	if (!k || !x || !s)
+	if (!k || !x)
 		return 0;
 	g = active_generation(s);
 	best = &x->best;

@@ -66,7 +66,7 @@ GLOBAL int fragment_server(struct key6 *k)
 	struct state *s = get_state();
 	__u64 val = 0;
 
-	if (!k || !s || !fragment_find(k, fragment_hash(k), &val) ||
+	if (!k || !fragment_find(k, fragment_hash(k), &val) ||
 	    flow_expired(active_generation(s), val, now))
 		return 0;
 	return FLOW_SERVER(val);

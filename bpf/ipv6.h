@@ -256,14 +256,13 @@ static __always_inline int serve6(struct generation *g, const struct packet *p, 
 		f = flow6_find(k, flow6_hash(k), &val);
 	if (f) {
 		__u32 was = FLOW_STATE(val);
+		__u64 next = FLOW_NEXT(val, next_state(was, p), now);
 
 		s = get_server(g, FLOW_SERVER(val));
 		if (stays(svc, s) &&
-		    (opens(p) ? was != FLOW_FIN && !flow_expired(g, val, now)
-			      : was != FLOW_FIN || !superseded(g, p, since, val, now))) {
-			__u64 next = FLOW_VAL(svc->id, FLOW_SERVER(val), next_state(was, p),
-					      FLOW_VERSION(val), now);
-
+		    ((next == val && was != FLOW_FIN) ||
+		     (opens(p) ? was != FLOW_FIN && !flow_expired(g, val, now)
+			       : was != FLOW_FIN || !superseded(g, p, since, val, now)))) {
 			observe_flow(was, FLOW_STATE(next));
 			WRITE_ONCE(x->server, FLOW_SERVER(val));
 			if (next != val) {
@@ -378,8 +377,6 @@ GLOBAL int ipv6(struct xdp_md *ctx, struct generation *g, __u32 l3)
 	if ((void *)(eth + 1) > end || (void *)(ip + 1) > end)
 		return XDP_PASS;
 	s = get_state();
-	if (!s)
-		return XDP_PASS;
 	/* Solicitations go to groups, and to the address itself. */
 	if (ip->next == NEXT_ICMP && solicitation(s, g, eth, (void *)(ip + 1), end) == XDP_DROP)
 		return XDP_DROP;

@@ -29,8 +29,6 @@ int systole_lease(struct lease_args *args)
 	struct state *s = get_state();
 	__u64 now = bpf_jiffies64();
 
-	if (!s)
-		return 1;
 	args->now = now;
 	if (!args->set)
 		return 0;
@@ -70,7 +68,7 @@ int systole_exit(void *ctx __attribute__((unused)))
 	if (!READ_ONCE(daemon_gone))
 		return 0;
 	s = get_state();
-	if (s && READ_ONCE(s->lease_until) != LEASE_UNLIMITED)
+	if (READ_ONCE(s->lease_until) != LEASE_UNLIMITED)
 		WRITE_ONCE(s->lease_until, 0);
 	return 0;
 }

@@ -158,7 +158,15 @@ func patch(frame []byte, at int, b ...byte) []byte {
 // The list of what the program does. Every row begins with the flows that
 // `before` makes under snapshot(false) with a lease; then snapshot(true) is in
 // force.
+//
+// With usual, flows are established before, and frames padded as on Ethernet:
+// so the packets can take the short cut of fast.h. Nothing must be different.
 func TestPackets(t *testing.T) {
+	t.Run("new flows", func(t *testing.T) { testPackets(t, false) })
+	t.Run("usual", func(t *testing.T) { testPackets(t, true) })
+}
+
+func testPackets(t *testing.T, usual bool) {
 	need.Root(t, "BPF programs")
 	syn := tcp(active, plain, "S")
 	tests := []struct {
@@ -198,6 +206,11 @@ func TestPackets(t *testing.T) {
 		{description: "empty UDP is scheduled", in: udp(active, plain, payload(0)).Bytes(), verdict: tx, to: rs(2)},
 		{description: "don't fragment is no fragment", in: patch(syn.Bytes(), 20, 0x40), verdict: tx, to: rs(1)},
 		{description: "a segment of a flow is forwarded", before: []planetest.Frame{syn}, in: tcp(active, plain, "A").Bytes(), verdict: tx, to: rs(1)},
+		{description: "a datagram of a flow is forwarded", before: []planetest.Frame{udp(active, plain)}, in: udp(active, plain).Bytes(), verdict: tx, to: rs(2)},
+		{description: "IP length beyond the frame passes also with a flow", before: []planetest.Frame{syn}, in: patch(tcp(active, plain, "A").Bytes(), 16, 1, 0), verdict: pass, reason: "malformed"},
+		{description: "a segment flooded to another station passes", before: []planetest.Frame{syn}, in: tcp(active, plain, "A", to(peer)).Bytes(), verdict: pass},
+		{description: "its MAC must be ours to the last byte", before: []planetest.Frame{syn}, in: tcp(active, plain, "A", to(net.HardwareAddr{2, 0, 0, 0, 0, 9})).Bytes(), verdict: pass},
+		{description: "a flow's UDP port is no TCP port", before: []planetest.Frame{syn}, in: udp(active, plain).Bytes(), verdict: tx, to: rs(2)},
 		{description: "a SYN that is repeated is forwarded", before: []planetest.Frame{syn}, in: syn.Bytes(), verdict: tx, to: rs(1)},
 		{description: "the last ACK after FIN is forwarded", before: []planetest.Frame{syn, tcp(active, plain, "FA")}, in: tcp(active, plain, "A").Bytes(), verdict: tx, to: rs(1)},
 		{description: "an address being drained forwards a flow", before: []planetest.Frame{tcp(draining, plain, "S")}, in: tcp(draining, plain, "A").Bytes(), verdict: tx, to: rs(1)},
@@ -283,6 +296,9 @@ func TestPackets(t *testing.T) {
 			if verdict, _ := run(t, p.Program(), own(f.Bytes(), row)); verdict != tx {
 				t.Fatalf("%s: before: verdict %d", tt.description, verdict)
 			}
+			if f.Flags = "A"; usual {
+				run(t, p.Program(), own(f.Bytes(), row))
+			}
 		}
 	}
 	if _, err := p.Apply(snapshot(true)); err != nil {
@@ -296,6 +312,9 @@ func TestPackets(t *testing.T) {
 				t.Fatal(err)
 			}
 			in := own(tt.in, row)
+			if usual && tt.reason != "malformed" {
+				in = append(in, make([]byte, 20)...)
+			}
 			verdict, out := run(t, p.Program(), in)
 			after, err := p.Stats()
 			if err != nil {

@@ -20,7 +20,7 @@ import (
 func TestStack(t *testing.T) {
 	need.Root(t, "BPF programs")
 	for name, load := range map[string]func() (*ebpf.CollectionSpec, error){
-		"director": bpf.LoadDirector, "observer": bpf.LoadObserver,
+		"director": bpf.Director, "observer": bpf.Observer,
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec, err := load()

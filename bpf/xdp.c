@@ -18,6 +18,8 @@
  * stay as they are. Later fragments (fragment.h) go where their first one went,
  * ICMP errors (icmp.h) to the server of the flow they quote. With several
  * interfaces a frame may leave by another one (egress.h).
+ *
+ * Most packets get the same answers by a short cut (fast.h).
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -32,6 +34,7 @@
 #include "observe.h"
 #include "parse.h"
 #include "schedule.h"
+#include "fast.h"
 #include "flow.h"
 #include "limit.h"
 #include "persist.h"
@@ -306,19 +309,26 @@ GLOBAL __u64 untagged(struct xdp_md *ctx)
 
 ENTRY(struct xdp_md *ctx)
 {
-	void *data = (void *)(long)ctx->data;
-	void *end = (void *)(long)ctx->data_end;
-	struct ethhdr *eth = data;
-	__u32 l3 = ETH_HLEN;
 	struct generation *g;
+	struct ethhdr *eth;
 	struct state *s;
+	void *data, *end;
+	__u32 l3 = ETH_HLEN;
 	__be16 type;
 
+#ifndef SYSTOLE_OBSERVE /* the observing program goes the long way only */
+	struct xdp_md *volatile kept = ctx;
+
+	fast(ctx);
+	/* Nothing that it has read is kept, not even what it was called with. */
+	asm volatile("" : : : "memory");
+	ctx = kept;
+#endif
+	eth = data = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
 	if ((void *)(eth + 1) > end)
 		return XDP_PASS;
 	s = get_state();
-	if (!s)
-		return XDP_PASS;
 	g = active_generation(s);
 	type = ether_type(eth);
 	if (type != bpf_htons(ETH_P_IP)) {

@@ -82,8 +82,12 @@ type leftServer struct {
 	mac         [6]uint8
 }
 
-// flags are what the program must know of a service.
-func flags(svc dataplane.Service) (f bpf.DirectorServiceFlags) {
+// flags are what the program must know of a service, and whether its address is
+// served here.
+func flags(svc dataplane.Service, served bool) (f bpf.DirectorServiceFlags) {
+	if served && !svc.OnePacket {
+		f |= bpf.DirectorServiceFlagsSERVICE_FAST
+	}
 	if scheduler.Hashed(svc.Scheduler) {
 		f |= bpf.DirectorServiceFlagsSERVICE_HASH
 		if slices.Contains(svc.SchedulerFlags, svc.Scheduler+"-port") || slices.Contains(svc.SchedulerFlags, flagPort) {
@@ -137,6 +141,10 @@ func compile(img *image, s dataplane.Snapshot, slots [][]int, own net.HardwareAd
 		img.Servers[l.id].Mac, img.Servers[l.id].Service = l.mac, l.service|serverLeft
 	}
 
+	served := make(map[netip.Addr]bool)
+	for _, v := range s.VIPs {
+		served[v.Addr] = v.Role != dataplane.Standby
+	}
 	// The slots and servers of all services; then the two tables of services.
 	first := 0
 	var services [2]familyServices
@@ -149,7 +157,7 @@ func compile(img *image, s dataplane.Snapshot, slots [][]int, own net.HardwareAd
 		family.of = append(family.of, i)
 		family.services = append(family.services, svc)
 		family.entries = append(family.entries, service{
-			Id: id, FirstSlot: uint32(first), Slots: uint32(len(slots[i])), Flags: uint16(flags(svc)),
+			Id: id, FirstSlot: uint32(first), Slots: uint32(len(slots[i])), Flags: uint16(flags(svc, served[svc.VIP])),
 		})
 		img.Timeouts[id].ByState = a.timeouts(svc.Timeouts, svc.Persistence.Timeout)
 		for _, r := range svc.Servers {

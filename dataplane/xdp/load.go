@@ -51,7 +51,7 @@ func limits(rate int, jiffy time.Duration) map[string]uint64 {
 
 // loadSpec is the compiled program with what the configuration says of it.
 func loadSpec(cfg Config) (*ebpf.CollectionSpec, error) {
-	spec, err := bpf.LoadDirector()
+	spec, err := bpf.Director()
 	if err != nil {
 		return nil, err
 	}

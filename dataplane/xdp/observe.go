@@ -120,7 +120,7 @@ func (o *Observation) open(spec *ebpf.CollectionSpec, replacements map[string]*e
 // observerSpec is the compiled program with the constants and the maps of the
 // one that forwards.
 func (p *Plane) observerSpec(cfg observe.Config) (*ebpf.CollectionSpec, map[string]*ebpf.Map, error) {
-	spec, err := bpf.LoadObserver()
+	spec, err := bpf.Observer()
 	if err != nil {
 		return nil, nil, err
 	}

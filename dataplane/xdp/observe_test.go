@@ -208,7 +208,7 @@ func TestObservationChangesNothing(t *testing.T) {
 // TestObserverSharesAllMaps: a map that the twin has for itself would make it
 // another director.
 func TestObserverSharesAllMaps(t *testing.T) {
-	spec, err := bpf.LoadObserver()
+	spec, err := bpf.Observer()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +218,7 @@ func TestObserverSharesAllMaps(t *testing.T) {
 			t.Errorf("map %s is not shared: add it to kernelSide.shared()", name)
 		}
 	}
-	director, err := bpf.LoadDirector()
+	director, err := bpf.Director()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,14 +79,19 @@ type kind struct {
 
 const ipv4Client = 26 // offset of the source address, RFC 791 behind 14 bytes of Ethernet
 
-// frame is a client's; what follows changes it.
+// shortest is the shortest frame of Ethernet, without its check sequence.
+const shortest = 60
+
+// frame is a client's, as Ethernet has it: of 60 bytes at least. What follows
+// changes it.
 func frame(to netip.Addr, port uint16, protocol dataplane.Protocol, flags string, change ...func(*planetest.Frame)) []byte {
 	f := planetest.Frame{Dst: own, Src: router, From: netip.MustParseAddrPort("10.0.0.1:40000"),
 		To: netip.AddrPortFrom(to, port), Protocol: protocol, Flags: flags}
 	for _, c := range change {
 		c(&f)
 	}
-	return f.Bytes()
+	b := f.Bytes()
+	return append(b, make([]byte, max(0, shortest-len(b)))...)
 }
 
 // tagged puts a VLAN tag (IEEE 802.1Q) into a frame.
