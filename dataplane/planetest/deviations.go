@@ -27,9 +27,9 @@ const (
 	OwnersOnly Deviation = "who has let go of the address (draining) does not forward"
 	// LateCounts: counters may be seconds old.
 	LateCounts Deviation = "counters are brought up to date now and then"
-	// PortKeepsServer: a connection from the port of one that has ended goes to
-	// the server that the old one had, while the plane remembers that.
-	PortKeepsServer Deviation = "a connection from the port of one that has ended gets the same server"
+	// PortKeepsServer: a connection from the port of one that has ended by FIN
+	// gets its server, while the plane remembers that; after a RST it does not.
+	PortKeepsServer Deviation = "a connection from the port of one that ended by FIN gets the same server"
 )
 
 // deviates tells whether the plane does, and notes it in the test's log.
