@@ -14,9 +14,11 @@ const (
 	FlowEstablished                      // the client acknowledged something
 	FlowFin                              // the client sent FIN or RST
 	FlowUDP                              // datagrams: no states
+	FlowTemplate                         // no connection: the server of a persistent client (or network), whose port is 0
 )
 
-// String is the state as IPVS names it: "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "UDP".
+// String is the state as IPVS names it: "SYN_RECV", "ESTABLISHED", "FIN_WAIT",
+// "UDP"; of a template "NONE".
 func (s FlowState) String() string {
 	switch s {
 	case FlowSyn:

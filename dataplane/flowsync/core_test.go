@@ -618,6 +618,33 @@ func TestEntriesForAKernel(t *testing.T) {
 	}
 }
 
+// The template of a persistent client, as a kernel has it; of a range of ports
+// none has.
+func TestTemplates(t *testing.T) {
+	for _, f := range []dataplane.Flow{flow(1), func() dataplane.Flow { f := flow(2); f.Service.Port = 0; return f }()} {
+		f.Client, f.Port, f.State = netip.AddrPortFrom(f.Client.Addr(), 0), 0, dataplane.FlowTemplate
+		e, ok := toEntry(f)
+		if !ok || e.Flags != 0x1003 || e.State != 0 || e.Client.Port() != 0 || e.VIP.Port() != f.Service.Port || e.Timeout != 900 {
+			t.Errorf("%v, %+v", ok, e)
+		}
+		if back, ok := fromEntry(&e); !ok || back != f {
+			t.Errorf("%+v came back as %+v", f, back)
+		}
+		e.State = 2
+		if _, ok := fromEntry(&e); ok {
+			t.Error("a template of a state that is none")
+		}
+		e.State, e.Protocol = 0, 0
+		if _, ok := fromEntry(&e); ok {
+			t.Error("a template of a firewall mark")
+		}
+		f.Service.Port, f.Service.LastPort = 80, 89
+		if _, ok := toEntry(f); ok {
+			t.Error("a template of a range of ports")
+		}
+	}
+}
+
 func TestWhatIsNoFlow(t *testing.T) {
 	good, _ := toEntry(flow(1))
 	for name, change := range map[string]func(*wire.Entry){

@@ -10,7 +10,10 @@
 //
 // # Promises
 //
-//  1. Only flows of virtual addresses that are active here are sent (Table).
+//  1. Only flows of virtual addresses that are active here are sent (Table), of
+//     both address families; and templates with them, by which a persistent
+//     client's next connection finds its server. No message can say a flow of
+//     two families, nor the template of a range of ports.
 //  2. A new flow, or a new state, is sent with the first sweep that meets it, if
 //     the bandwidth allows; a sweep of a million entries takes 50 ms, a larger
 //     table more in proportion. A flow with traffic is sent again each tenth of

@@ -15,6 +15,8 @@ const (
 	tcpFinWait     = 4
 	tcpLastAck     = 8
 
+	templateAssured = 1 // its client has answered
+
 	sctpInit         = 1
 	sctpEstablished  = 8
 	sctpShutdownSent = 9
@@ -28,9 +30,11 @@ var (
 // toEntry is a flow as a message has it. What is left of its life is rounded up
 // to seconds: it goes on at the other side where it is here. The method of
 // forwarding is the gate's; a kernel that has the server takes its own. False:
-// no message can say it, for it has two address families.
+// no message can say it, for it has two address families, or is the template of
+// a range of ports, which IPVS has not.
 func toEntry(f dataplane.Flow) (wire.Entry, bool) {
-	if v6 := f.Client.Addr().Is6(); f.Service.VIP.Is6() != v6 || f.Server.Is6() != v6 {
+	if v6 := f.Client.Addr().Is6(); f.Service.VIP.Is6() != v6 || f.Server.Is6() != v6 ||
+		f.State == dataplane.FlowTemplate && f.Service.LastPort != 0 {
 		return wire.Entry{}, false
 	}
 	port := f.Port
@@ -46,6 +50,10 @@ func toEntry(f dataplane.Flow) (wire.Entry, bool) {
 		Mark:     f.Service.Mark,
 		Timeout:  uint32((f.Expires + time.Second - 1) / time.Second),
 	}
+	if f.State == dataplane.FlowTemplate {
+		e.Flags = wire.ForwardGate | wire.Template
+		return e, true
+	}
 	switch f.Service.Protocol {
 	case dataplane.TCP:
 		e.State = tcpStates[f.State&7]
@@ -59,7 +67,8 @@ func toEntry(f dataplane.Flow) (wire.Entry, bool) {
 }
 
 // fromEntry is the flow of a connection; false if it is none that a flow table
-// can hold: a template, another protocol, a state that is none.
+// can hold: another protocol (templates of firewall marks have none), a state
+// that is none.
 func fromEntry(e *wire.Entry) (dataplane.Flow, bool) {
 	f := dataplane.Flow{
 		Client:  e.Client,
@@ -68,7 +77,16 @@ func fromEntry(e *wire.Entry) (dataplane.Flow, bool) {
 		Server:  e.Server.Addr(),
 		Expires: time.Duration(e.Timeout) * time.Second,
 	}
-	if _, bad := e.Unknown(); bad || e.Flags&wire.Template != 0 || e.Client.Port() == 0 {
+	template := e.Flags&wire.Template != 0
+	if _, bad := e.Unknown(); bad || template != (e.Client.Port() == 0) {
+		return f, false
+	}
+	if template {
+		f.State, f.Port = dataplane.FlowTemplate, 0
+		switch f.Service.Protocol {
+		case dataplane.TCP, dataplane.UDP, dataplane.SCTP:
+			return f, e.State <= templateAssured
+		}
 		return f, false
 	}
 	established, last := uint16(tcpEstablished), uint16(10)

@@ -32,6 +32,10 @@ var (
 	kernelReal = netip.MustParseAddr("192.168.145.11")
 	kernelWeb  = dataplane.ServiceKey{VIP: kernelVIP, Port: 80, Protocol: dataplane.TCP}
 	kernelDNS  = dataplane.ServiceKey{VIP: kernelVIP, Port: 53, Protocol: dataplane.UDP}
+
+	kernelReal6 = netip.MustParseAddr("2001:db8::11")
+	kernelWeb6  = dataplane.ServiceKey{VIP: netip.MustParseAddr("2001:db8::101"), Port: 80, Protocol: dataplane.TCP}
+	kernelDNS6  = dataplane.ServiceKey{VIP: kernelWeb6.VIP, Port: 53, Protocol: dataplane.UDP}
 )
 
 // beside is a kernel with IPVS in the test's namespace, and our socket in
@@ -69,6 +73,9 @@ func beside(t *testing.T) *net.UDPConn {
 		must(err)
 		a, err := netlink.ParseAddr(cidr)
 		must(err)
+		if a.IP.To4() == nil {
+			a.Flags = unix.IFA_F_NODAD
+		}
 		must(netlink.AddrAdd(l, a))
 		must(netlink.LinkSetUp(l))
 	}
@@ -76,7 +83,9 @@ func beside(t *testing.T) *net.UDPConn {
 	must(err)
 	must(netlink.LinkSetNsFd(far, int(ours)))
 	up("lan", "192.168.145.2/24")
+	up("lan", "2001:db8::2/64")
 	up("lo", kernelVIP.String()+"/32")
+	up("lo", kernelWeb6.VIP.String()+"/128")
 	must(netns.Set(ours))
 	up("far", "192.168.145.3/24")
 	group := netip.MustParseAddrPort("224.0.0.81:8848")
@@ -91,18 +100,20 @@ func beside(t *testing.T) *net.UDPConn {
 	}
 	must(err)
 	mac := net.HardwareAddr{2, 0, 0, 0, 0, 11}
-	server := []dataplane.RealServer{{Addr: kernelReal, Weight: 1, MAC: mac}}
-	_, err = plane.Apply(dataplane.Snapshot{
-		VIPs: []dataplane.VIP{{Addr: kernelVIP, Role: dataplane.Active}},
-		Services: []dataplane.Service{
-			{ServiceKey: kernelWeb, Scheduler: "rr", Servers: server},
-			{ServiceKey: kernelDNS, Scheduler: "rr", Servers: server},
-		},
-	})
-	must(err)
 	lan, err := netlink.LinkByName("lan")
 	must(err)
-	must(netlink.NeighAdd(&netlink.Neigh{LinkIndex: lan.Attrs().Index, State: netlink.NUD_PERMANENT, IP: kernelReal.AsSlice(), HardwareAddr: mac}))
+	var snapshot dataplane.Snapshot
+	for real, services := range map[netip.Addr][]dataplane.ServiceKey{kernelReal: {kernelWeb, kernelDNS}, kernelReal6: {kernelWeb6, kernelDNS6}} {
+		snapshot.VIPs = append(snapshot.VIPs, dataplane.VIP{Addr: services[0].VIP, Role: dataplane.Active})
+		for _, key := range services {
+			snapshot.Services = append(snapshot.Services, dataplane.Service{
+				ServiceKey: key, Scheduler: "rr", Servers: []dataplane.RealServer{{Addr: real, Weight: 1, MAC: mac}},
+			})
+		}
+		must(netlink.NeighAdd(&netlink.Neigh{LinkIndex: lan.Attrs().Index, State: netlink.NUD_PERMANENT, IP: real.AsSlice(), HardwareAddr: mac}))
+	}
+	_, err = plane.Apply(snapshot)
+	must(err)
 	return conn
 }
 
@@ -145,7 +156,13 @@ func kernelConns(t *testing.T) map[string]bool {
 
 // conn is a flow as the kernel should list it.
 func conn(f dataplane.Flow) string {
-	a := func(a netip.Addr) string { b := a.As4(); return fmt.Sprintf("%08X", b[:]) }
+	a := func(a netip.Addr) string {
+		if a.Is6() {
+			return a.StringExpanded()
+		}
+		b := a.As4()
+		return fmt.Sprintf("%08X", b[:])
+	}
 	return fmt.Sprintf("%s %s %04X %s %04X %s %04X %s", strings.ToUpper(f.Service.Protocol.String()),
 		a(f.Client.Addr()), f.Client.Port(), a(f.Service.VIP), f.Service.Port, a(f.Server), f.Service.Port, f.State)
 }
@@ -156,16 +173,21 @@ func TestToAKernelsBackupDaemon(t *testing.T) {
 	startDaemon(t, 2)
 	tab := newTable(true)
 	want := make(map[string]bool)
-	for i := range 100 {
+	for i := range 200 {
 		f := flow(i)
 		f.Service, f.Server = kernelWeb, kernelReal
+		dns := kernelDNS
+		if i >= 100 {
+			f.Client = netip.AddrPortFrom(netip.MustParseAddr(fmt.Sprintf("2001:db8:9::%x", i)), f.Client.Port())
+			f.Service, f.Server, dns = kernelWeb6, kernelReal6, kernelDNS6
+		}
 		switch i % 4 {
 		case 1:
 			f.State = dataplane.FlowFin
 		case 2:
 			f.State = dataplane.FlowSyn
 		case 3:
-			f.Service, f.Port, f.State = kernelDNS, kernelDNS.Port, dataplane.FlowUDP
+			f.Service, f.Port, f.State = dns, dns.Port, dataplane.FlowUDP
 		}
 		tab.put(f)
 		want[conn(f)] = true
@@ -202,10 +224,15 @@ func TestToAKernelsBackupDaemon(t *testing.T) {
 
 // A kernel's connections arrive here.
 func TestFromAKernelsMasterDaemon(t *testing.T) {
+	t.Run("IPv4", func(t *testing.T) { fromAKernel(t, kernelDNS, kernelReal) })
+	t.Run("IPv6", func(t *testing.T) { fromAKernel(t, kernelDNS6, kernelReal6) })
+}
+
+func fromAKernel(t *testing.T, dns dataplane.ServiceKey, real netip.Addr) {
 	socket := beside(t)
 	startDaemon(t, 1)
 	// The third packet of a flow is when the kernel tells of it.
-	local, err := net.Dial("udp4", "192.168.145.101:53")
+	local, err := net.Dial("udp", netip.AddrPortFrom(dns.VIP, dns.Port).String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +264,7 @@ func TestFromAKernelsMasterDaemon(t *testing.T) {
 		}
 	}
 	f := tab.flows[0]
-	if f.Client != client || f.Service != kernelDNS || f.Server != kernelReal || f.State != dataplane.FlowUDP || f.Expires <= 0 || f.Expires > 300*time.Second {
+	if f.Client != client || f.Service != dns || f.Server != real || f.State != dataplane.FlowUDP || f.Expires <= 0 || f.Expires > 300*time.Second {
 		t.Errorf("%+v, want UDP from %v", f, client)
 	}
 }

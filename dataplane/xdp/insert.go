@@ -17,6 +17,7 @@ var flowStates = [int(bpf.DirectorFlowStateFLOW_STATES)]dataplane.FlowState{
 	bpf.DirectorFlowStateFLOW_ESTABLISHED: dataplane.FlowEstablished,
 	bpf.DirectorFlowStateFLOW_FIN:         dataplane.FlowFin,
 	bpf.DirectorFlowStateFLOW_UDP:         dataplane.FlowUDP,
+	bpf.DirectorFlowStateFLOW_TEMPLATE:    dataplane.FlowTemplate,
 }
 
 // stateNumber is the inverse of flowStates; 0 if the program knows no such.
@@ -44,7 +45,7 @@ func later(a, b uint32) int32 {
 }
 
 // Flows lists the flows of the services in force that have not expired, in the
-// order of the tables, IPv4 first. Flows that come, go or move meanwhile may be missed.
+// order of the tables, IPv4 first; templates are none. Flows that come, go or move meanwhile may be missed.
 func (p *Plane) Flows() iter.Seq[dataplane.Flow] {
 	return func(yield func(dataplane.Flow) bool) {
 		var names flowNames
@@ -100,7 +101,8 @@ const insertPart = 256
 // Insert stores flows that another director, or another plane, has had. They
 // are of services and servers of the generation in force, or of servers that
 // have left and keep their flows (dataplane.Keep). A service may be named by the
-// one port that the flow goes to. What is left of a flow's life is Expires, or
+// one port that the flow goes to. A template (FlowTemplate) is of a persistent
+// service, and has its client's port 0. What is left of a flow's life is Expires, or
 // if that is 0, follows from Age. A flow that is here already is replaced unless
 // it is younger here, by more than two seconds; of an address that is active
 // here only while the plane is detached, for packets know better. An entry in
@@ -159,7 +161,14 @@ func (p *Plane) insert(f *dataplane.Flow, now uint32, detached bool) bool {
 	if service == 0 || server == 0 || state == 0 {
 		return false
 	}
-	in := &newFlow{key: flowKeyOf(f.Client, cmp.Or(f.Port, f.Service.Port), service), service: service, server: server, state: state, seen: p.seen(f, service, state, now)}
+	port := cmp.Or(f.Port, f.Service.Port)
+	if f.State == dataplane.FlowTemplate {
+		if !p.persistent(service) || f.Client.Port() != 0 {
+			return false
+		}
+		port = 0
+	}
+	in := &newFlow{key: flowKeyOf(f.Client, port, service), service: service, server: server, state: state, seen: p.seen(f, service, state, now)}
 	t := p.kernel.tableOf(f.Client.Addr())
 	b1, b2 := t.choices(&in.key)
 	for range 4 { // a packet of the flow, or of another, may be faster
@@ -184,6 +193,12 @@ func (p *Plane) insert(f *dataplane.Flow, now uint32, detached bool) bool {
 		}
 	}
 	return false
+}
+
+// persistent tells whether a service has templates: they outlive a moment.
+func (p *Plane) persistent(service uint16) bool {
+	const moment = 1 // in age units, rounded up
+	return p.active().Timeouts[service].ByState[bpf.DirectorFlowStateFLOW_TEMPLATE] > moment
 }
 
 // seen is when the last packet of a flow from elsewhere came, in age units.

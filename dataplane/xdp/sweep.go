@@ -187,7 +187,7 @@ func (s *Sweep) send(e entry, shadow *uint64, val uint64, now uint32, place uint
 	case bpf.DirectorFlowState(state) == bpf.DirectorFlowStateFLOW_BUSY:
 		s.p.unstick(e, val, now)
 		return true
-	case flowServer(val) == 0 || isTemplate(state) || s.names.expired(val, now):
+	case flowServer(val) == 0 || state == uint8(bpf.DirectorFlowStateFLOW_TEMPLATE_SYN) || s.names.expired(val, now):
 		*shadow = val
 		return true
 	}
