@@ -171,9 +171,9 @@ func (c *cluster) disagreement() string {
 }
 
 // quorumPatience is how much longer than patience it takes until there is an
-// owner again, if somebody has the quorum: a view comes three dead times after a death (package
-// membership, promise 3) or what a message may take, and who has the quorum
-// waits until the other's lease has surely ended (package takeover).
+// owner again, if somebody has the quorum: a view comes three dead times after a
+// death (package membership, promise 3), or what a message may take, and who has
+// the quorum waits until the other's lease has surely ended (package takeover).
 func (c *cluster) quorumPatience() time.Duration {
 	if !c.plan.AtMostOne {
 		return 0
