@@ -50,7 +50,9 @@ func Generate(seed uint64) Plan {
 		p.Keepalive, p.Deadtime = p.Keepalive/2, p.Deadtime/2
 		p.Delay = min(p.Delay, minDelay+p.Keepalive/50)
 	}
-	if n := r.IntN(16); p.Nodes > 2 && n < 8 || n == 0 {
+	// The agreement of sixteen nodes that begin at once has more messages than hb
+	// lets out unacknowledged (heartbeat-wire.md section 6.4): that is not mended yet.
+	if n := r.IntN(16); n == 0 && p.Nodes <= 8 || n < 4 && p.Nodes == 3 {
 		p.AtMostOne = true
 	}
 	return p
