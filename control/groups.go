@@ -125,6 +125,7 @@ func (d *Director) step(in takeover.Input) error {
 	}
 	queue := []takeover.Input{in}
 	for len(queue) > 0 {
+		d.takeover.PeerLives(d.peerLives())
 		outs := d.takeover.Step(d.Now(), queue[0])
 		queue = queue[1:]
 		for _, out := range outs {
@@ -145,6 +146,17 @@ func (d *Director) step(in takeover.Input) error {
 		}
 	}
 	return refused
+}
+
+// peerLives tells what the heartbeat holds of the other director at this moment,
+// whatever waits to be heard of it.
+func (d *Director) peerLives() bool {
+	for _, p := range d.Cluster.View().Peers {
+		if d.isPeer(p.Name) {
+			return p.Heard && p.Status != hb.Dead
+		}
+	}
+	return false
 }
 
 // leaseLapsed tells of a stall that was longer than the lease.

@@ -143,6 +143,7 @@
 //     by Done in theirs.
 //   - When a lease has lapsed, LeaseLapsed is the next input, before any event
 //     of the heartbeat: a wrong death that is stepped first would be believed.
+//     For the same reason PeerLives is called before each Step.
 //   - LeaseArmed lasts until one deadtime after the last beat sent, not after
 //     the moment of arming: B counts from that beat.
 //   - A new process releases what an old one has left before its first beat,

@@ -185,6 +185,7 @@ type Machine struct {
 	claimedAt  time.Time // when it was asked
 	resuming   bool      // answered, but still releasing
 	believeAt  time.Time // from when on the peer's death is believed
+	lives      bool      // what PeerLives says
 }
 
 // New returns a Machine that owns nothing and waits for Joined.
@@ -251,6 +252,11 @@ func (m *Machine) Step(now time.Time, in Input) []Output {
 	m.audit()
 	return m.out
 }
+
+// PeerLives says, before a Step, what the heartbeat holds of the peer at this
+// moment. A death that waited to be stepped may be as old as a stall of ours, of
+// which no lease tells; if the peer lives again nothing is taken for it.
+func (m *Machine) PeerLives(lives bool) { m.lives = lives }
 
 // Deadline is when Step is next needed without other input; zero if never.
 func (m *Machine) Deadline() time.Time {

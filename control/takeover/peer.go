@@ -106,6 +106,9 @@ func (m *Machine) peerDead(why string) {
 			m.setLease(LeaseUnlimited)
 		}
 	case !was:
+	case m.lives:
+		m.believeAt = m.now.Add(2 * m.cfg.Keepalive)
+		fallthrough
 	case m.now.Before(m.believeAt):
 		m.due[timerBelieve] = m.believeAt
 	default:
@@ -114,12 +117,13 @@ func (m *Machine) peerDead(why string) {
 }
 
 // believe: enough time has passed since our stall for a beat to arrive. If we
-// come too late we were stalled again and know nothing, once more.
+// come too late we were stalled again and know nothing, once more; nor do we if
+// the peer is back and we are not told yet.
 func (m *Machine) believe() {
 	if m.peerAlive {
 		return
 	}
-	if m.now.Sub(m.believeAt) > m.cfg.Keepalive {
+	if m.lives || m.now.Sub(m.believeAt) > m.cfg.Keepalive {
 		m.believeAt = m.now.Add(2 * m.cfg.Keepalive)
 		m.due[timerBelieve] = m.believeAt
 	} else {

@@ -242,6 +242,8 @@ func (d *director) step(in takeover.Input) {
 		d.c.logf("%s <- %s", d.n.name, show(in))
 	}
 	d.joined = d.joined || in == takeover.Joined{}
+	v, ok := d.c.net.Core(d.n.name).Snapshot(d.c.net.Now()).Peer(d.peer.n.name)
+	d.m.PeerLives(ok && v.Heard && v.Status != hb.Dead)
 	d.outs = d.m.Step(d.machineNow(), in)
 }
 
