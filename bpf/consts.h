@@ -40,6 +40,7 @@ enum layout {
 #define FRAGMENT_BUCKETS 1024 /* of WAYS datagrams each */
 #define MAX_PORTS 16        /* interfaces of the configuration; egress.h */
 #define MAX_DEVICES 64      /* and those below them: members of bonds */
+#define TUNNELS 4096 /* ways to real servers; 0 means none */
 
 /* What a director does with the traffic of a virtual address. */
 enum role {
@@ -80,6 +81,13 @@ enum via {
 	VIA_NONE = 255, /* none of ours */
 };
 
+/* What stands before a packet that is sent through a tunnel; 0: no tunnel. */
+enum tunnel_kind {
+	TUNNEL_IPV4 = 1, /* the outer header is IPv4 */
+	TUNNEL_IPV6 = 2, /* or IPv6 */
+	TUNNEL_GUE = 4,  /* and UDP follows it */
+};
+
 /*
  * What became of a packet for a virtual address other than being forwarded by
  * an existing flow. Packets for other addresses are not counted at all.
@@ -108,6 +116,11 @@ enum reason {
 	REASON_OTHER_INTERFACE,  /* passed: its server is behind none of ours */
 	REASON_INTERFACE_GONE,   /* dropped: that to its server is gone */
 	REASON_NO_REDIRECT,      /* passed: that to its server takes no frame of XDP's */
+	REASON_TUNNELLED,        /* forwarded in a tunnel */
+	REASON_TUNNEL_TOO_BIG,   /* sent back: an error, too big for the tunnel */
+	REASON_TUNNEL_SILENT,    /* dropped: the same, but too many such errors */
+	REASON_TUNNEL_FRAGMENT,  /* passed: too big, but it may be fragmented */
+	REASON_TUNNEL_NO_ROOM,   /* dropped: no room before the frame */
 	REASONS,
 };
 

@@ -37,6 +37,8 @@ type DirectorBudget struct {
 	At     uint64
 	Tokens uint64
 	Until  uint64
+	Unit   uint64
+	Errors uint64
 }
 
 type DirectorCounters struct {
@@ -151,6 +153,8 @@ type DirectorGeneration struct {
 	Devices  [64]DirectorDevice
 	Ports    [16]DirectorPort
 	Far      [16384]DirectorFar
+	TunnelOf [16384]uint16
+	Tunnels  [4096]DirectorTunnel
 	_        [4]byte
 }
 
@@ -215,7 +219,12 @@ const (
 	DirectorReasonREASON_OTHER_INTERFACE DirectorReason = 20
 	DirectorReasonREASON_INTERFACE_GONE  DirectorReason = 21
 	DirectorReasonREASON_NO_REDIRECT     DirectorReason = 22
-	DirectorReasonREASONS                DirectorReason = 23
+	DirectorReasonREASON_TUNNELLED       DirectorReason = 23
+	DirectorReasonREASON_TUNNEL_TOO_BIG  DirectorReason = 24
+	DirectorReasonREASON_TUNNEL_SILENT   DirectorReason = 25
+	DirectorReasonREASON_TUNNEL_FRAGMENT DirectorReason = 26
+	DirectorReasonREASON_TUNNEL_NO_ROOM  DirectorReason = 27
+	DirectorReasonREASONS                DirectorReason = 28
 )
 
 type DirectorReasons struct {
@@ -266,6 +275,10 @@ type DirectorScratch struct {
 	}
 	Fragment uint64
 	Server   uint64
+	Way      uint32
+	How      uint32
+	Bytes    uint32
+	Pad      uint32
 }
 
 type DirectorServerName struct {
@@ -317,6 +330,25 @@ type DirectorState struct {
 	Seed       [2]uint64
 	Generation [2]DirectorGeneration
 }
+
+type DirectorTunnel struct {
+	_      structs.HostLayout
+	Mac    [6]uint8
+	Kind   uint8
+	Pad    uint8
+	Source [4]uint32
+	Target [4]uint32
+	Port   uint16
+	Most   uint16
+}
+
+type DirectorTunnelKind uint32
+
+const (
+	DirectorTunnelKindTUNNEL_IPV4 DirectorTunnelKind = 1
+	DirectorTunnelKindTUNNEL_IPV6 DirectorTunnelKind = 2
+	DirectorTunnelKindTUNNEL_GUE  DirectorTunnelKind = 4
+)
 
 type DirectorTurn struct {
 	_    structs.HostLayout
@@ -372,6 +404,7 @@ const (
 	DirectorVarReasonType       = "reason_type"
 	DirectorVarRoleType         = "role_type"
 	DirectorVarServiceFlagsType = "service_flags_type"
+	DirectorVarTunnelKindType   = "tunnel_kind_type"
 	DirectorVarViaType          = "via_type"
 )
 
@@ -465,6 +498,7 @@ type DirectorVariableSpecs struct {
 	ReasonType       *ebpf.VariableSpec `ebpf:"reason_type"`
 	RoleType         *ebpf.VariableSpec `ebpf:"role_type"`
 	ServiceFlagsType *ebpf.VariableSpec `ebpf:"service_flags_type"`
+	TunnelKindType   *ebpf.VariableSpec `ebpf:"tunnel_kind_type"`
 	ViaType          *ebpf.VariableSpec `ebpf:"via_type"`
 }
 
@@ -546,6 +580,7 @@ type DirectorVariables struct {
 	ReasonType       *ebpf.Variable `ebpf:"reason_type"`
 	RoleType         *ebpf.Variable `ebpf:"role_type"`
 	ServiceFlagsType *ebpf.Variable `ebpf:"service_flags_type"`
+	TunnelKindType   *ebpf.Variable `ebpf:"tunnel_kind_type"`
 	ViaType          *ebpf.Variable `ebpf:"via_type"`
 }
 

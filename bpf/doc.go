@@ -14,7 +14,8 @@
 //     Most others, of a flow that goes on, take a short cut (fast.h), which
 //     changes only how soon the answer is there.
 //
-//  2. Only the two MAC addresses of a forwarded frame change.
+//  2. Only the two MAC addresses of a forwarded frame change. In a tunnel
+//     (tunnel.h) the packet follows an outer header, itself unchanged.
 //
 //  3. One packet sees one generation of the configuration.
 //
@@ -36,6 +37,6 @@
 // a little-endian machine; observing needs 5.18.
 package bpf
 
-//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -go-package bpf -type layout -type role -type flow_state -type reason -type via -type port -type device -type far -type port_counters -type service -type service_flags -type lease_args -type generation -type counters -type early_record Director xdp.c -- -O2 -mcpu=v3 -Wall -Wextra -Werror -I/usr/include/x86_64-linux-gnu
+//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -go-package bpf -type layout -type role -type flow_state -type reason -type via -type port -type device -type far -type port_counters -type tunnel_kind -type tunnel -type service -type service_flags -type lease_args -type generation -type counters -type early_record Director xdp.c -- -O2 -mcpu=v3 -Wall -Wextra -Werror -I/usr/include/x86_64-linux-gnu
 
 //go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -go-package bpf -type see_record -type see_lost Observer observe.c -- -O2 -mcpu=v3 -Wall -Wextra -Werror -I/usr/include/x86_64-linux-gnu

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
-/* Gate forwarding (LVS "DR"): only the MAC addresses change. */
+/*
+ * Gate forwarding (LVS "DR"): only the MAC addresses change. A server behind a
+ * tunnel, or of several interfaces, has no MAC here; elsewhere() of tunnel.h
+ * sends what is for it.
+ */
 #ifndef SYSTOLE_FORWARD_H
 #define SYSTOLE_FORWARD_H
 
@@ -27,6 +31,26 @@ static __always_inline int send_to(struct generation *g, struct ethhdr *eth, __u
 	return XDP_TX;
 }
 
+GLOBAL int elsewhere(struct xdp_md *ctx, struct generation *g, __u32 l3);
+
+/* No verdict of XDP: the caller's caller, which is outermost, calls elsewhere(). */
+#define NO_MAC 16
+#define HOW_CONNECTION (1 << 16)
+
+/* In the functions that the outermost one calls the stack is too deep for it. */
+static __always_inline int no_mac(struct generation *g, const struct packet *p, __u32 id,
+				  __u32 connections)
+{
+	struct scratch *x = get_scratch();
+
+	if (!x)
+		return XDP_DROP;
+	WRITE_ONCE(x->way, id);
+	WRITE_ONCE(x->how, (connections ? HOW_CONNECTION : 0) | p->sport);
+	WRITE_ONCE(x->bytes, p->bytes);
+	return p->outermost ? elsewhere(p->ctx, g, p->l3) : NO_MAC;
+}
+
 static __always_inline int forward(struct generation *g, const struct packet *p,
 				   const struct server *s, __u32 id, __u32 connections)
 {
@@ -34,11 +58,10 @@ static __always_inline int forward(struct generation *g, const struct packet *p,
 	struct counters *c;
 
 	observe_forward(id, connections);
-	/* Also if it cannot be sent now: the flow stays where it is, too. */
+	if (UNLIKELY(!(mac & MAC_BITS)))
+		return no_mac(g, p, id, connections);
 	if (UNLIKELY(p->first))
 		fragment_store4(p->ctx, p->l3, id);
-	if (UNLIKELY(!(mac & MAC_BITS)))
-		return egress(p->ctx, g, EGRESS_WHAT(id, connections, p->bytes));
 	c = bpf_map_lookup_elem(&server_stats, &id);
 	if (c) {
 		c->packets++;

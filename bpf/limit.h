@@ -19,6 +19,8 @@ struct budget {
 	__u64 at;     /* jiffies of the last refill */
 	__u64 tokens; /* in 65536ths */
 	__u64 until;  /* jiffies; before it segments may have been hashed */
+	__u64 unit;   /* the unit of age of the last error */
+	__u64 errors; /* of tunnel.h, made in it */
 };
 
 struct {

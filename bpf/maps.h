@@ -55,6 +55,20 @@ struct server {
 	__u16 service;
 };
 
+/*
+ * The way to real servers behind a tunnel (tunnel.h). The servers' own entries
+ * have no MAC then. It is all zero while the next hop is not known.
+ */
+struct tunnel {
+	__u8 mac[6];      /* of the next hop: the server or a router */
+	__u8 kind;        /* enum tunnel_kind */
+	__u8 pad;
+	__be32 source[4]; /* outer addresses; IPv4: the first word */
+	__be32 target[4];
+	__be16 port;      /* of GUE */
+	__u16 most;       /* bytes of IP that fit in, host byte order */
+};
+
 /* A service of many ports: of all, or a range. */
 struct port_range {
 	__u16 first; /* host byte order */
@@ -125,6 +139,8 @@ struct generation {
 	struct device devices[MAX_DEVICES];
 	struct port ports[MAX_PORTS];
 	struct far far[SERVER_IDS]; /* by server id, of those without a MAC above */
+	__u16 tunnel_of[SERVER_IDS]; /* index into tunnels; 0: the server has none */
+	struct tunnel tunnels[TUNNELS];
 };
 
 /*
@@ -300,6 +316,10 @@ struct scratch {
 	struct place6 second;
 	__u64 fragment; /* WALK_FRAGMENT of ipv6.h */
 	__u64 server;   /* that the packet goes to; 0: none */
+	__u32 way;      /* server to which elsewhere() is to find the way */
+	__u32 how;      /* HOW_CONNECTION and the client's port */
+	__u32 bytes;    /* of IP */
+	__u32 pad;
 };
 
 struct {

@@ -37,6 +37,8 @@ type ObserverBudget struct {
 	At     uint64
 	Tokens uint64
 	Until  uint64
+	Unit   uint64
+	Errors uint64
 }
 
 type ObserverCounters struct {
@@ -112,6 +114,10 @@ type ObserverScratch struct {
 	}
 	Fragment uint64
 	Server   uint64
+	Way      uint32
+	How      uint32
+	Bytes    uint32
+	Pad      uint32
 }
 
 type ObserverSeeLost struct {
@@ -284,6 +290,17 @@ type ObserverState struct {
 			Mac [6]uint8
 			Via uint16
 		}
+		TunnelOf [16384]uint16
+		Tunnels  [4096]struct {
+			_      structs.HostLayout
+			Mac    [6]uint8
+			Kind   uint8
+			Pad    uint8
+			Source [4]uint32
+			Target [4]uint32
+			Port   uint16
+			Most   uint16
+		}
 		_ [4]byte
 	}
 }
@@ -344,6 +361,7 @@ const (
 	ObserverVarSeeServers       = "see_servers"
 	ObserverVarSeeSnap          = "see_snap"
 	ObserverVarServiceFlagsType = "service_flags_type"
+	ObserverVarTunnelKindType   = "tunnel_kind_type"
 	ObserverVarViaType          = "via_type"
 )
 
@@ -447,6 +465,7 @@ type ObserverVariableSpecs struct {
 	SeeServers       *ebpf.VariableSpec `ebpf:"see_servers"`
 	SeeSnap          *ebpf.VariableSpec `ebpf:"see_snap"`
 	ServiceFlagsType *ebpf.VariableSpec `ebpf:"service_flags_type"`
+	TunnelKindType   *ebpf.VariableSpec `ebpf:"tunnel_kind_type"`
 	ViaType          *ebpf.VariableSpec `ebpf:"via_type"`
 }
 
@@ -541,6 +560,7 @@ type ObserverVariables struct {
 	SeeServers       *ebpf.Variable `ebpf:"see_servers"`
 	SeeSnap          *ebpf.Variable `ebpf:"see_snap"`
 	ServiceFlagsType *ebpf.Variable `ebpf:"service_flags_type"`
+	TunnelKindType   *ebpf.Variable `ebpf:"tunnel_kind_type"`
 	ViaType          *ebpf.Variable `ebpf:"via_type"`
 }
 

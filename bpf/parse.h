@@ -26,6 +26,7 @@ struct packet {
 	struct xdp_md *ctx;
 	struct ethhdr *eth;
 	__u32 l3;              /* where IP begins */
+	__u32 outermost;       /* no function was called for it: a constant */
 	__u32 bytes;           /* of IP */
 	__u32 first;           /* IPv4, not 0: the first fragment of several */
 	__be32 saddr;          /* IPv4 */

@@ -17,7 +17,8 @@
  * IPv6 (ipv6.h) is asked the same by a function of its own. Up to two VLAN tags
  * stay as they are. Later fragments (fragment.h) go where their first one went,
  * ICMP errors (icmp.h) to the server of the flow they quote. With several
- * interfaces a frame may leave by another one (egress.h).
+ * interfaces a frame may leave by another one (egress.h); what is for a server
+ * behind a tunnel gets an outer header last (tunnel.h).
  *
  * Most packets get the same answers by a short cut (fast.h).
  */
@@ -43,6 +44,7 @@
 #include "ipv6.h"
 #include "later.h"
 #include "lease.h"
+#include "tunnel.h"
 
 char _license[] SEC("license") = "Dual MIT/GPL";
 
@@ -53,6 +55,7 @@ const enum role *const role_type = NULL;
 const enum service_flags *const service_flags_type = NULL;
 const enum reason *const reason_type = NULL;
 const enum via *const via_type = NULL;
+const enum tunnel_kind *const tunnel_kind_type = NULL;
 
 /* An Ethernet ARP request for an IPv4 address, RFC 826. */
 struct arp4 {
@@ -219,12 +222,18 @@ static __always_inline int serve(struct generation *g, const struct packet *p,
 	return forward(g, p, get_server(g, id), id, !hashed);
 }
 
+/* The verdict of a function that was called. */
+static __always_inline int finish(struct xdp_md *ctx, struct generation *g, __u32 l3, int verdict)
+{
+	return verdict == NO_MAC ? elsewhere(ctx, g, l3) : verdict;
+}
+
 /* An IPv4 packet that begins l3 bytes into the frame. */
 static __always_inline int ipv4(struct xdp_md *ctx, struct state *s, struct generation *g,
 				struct ethhdr *eth, __u32 l3, void *end)
 {
 	struct iphdr *ip = (void *)eth + l3;
-	struct packet p = { .ctx = ctx, .eth = eth, .l3 = l3 };
+	struct packet p = { .ctx = ctx, .eth = eth, .l3 = l3, .outermost = 1 };
 	struct service *svc;
 	struct vip *v;
 	__u64 jiffies, key;
@@ -257,12 +266,12 @@ static __always_inline int ipv4(struct xdp_md *ctx, struct state *s, struct gene
 	p.protocol = ip->protocol;
 	if (!has_ports(p.protocol)) {
 		if (p.protocol == IPPROTO_ICMP)
-			return icmp4(ctx, g, l3, ended, peer);
+			return finish(ctx, g, l3, icmp4(ctx, g, l3, ended, peer));
 		return leave(ended, REASON_OTHER_PROTOCOL);
 	}
 	p.first = ip->frag_off & bpf_htons(IP_FRAGMENT);
 	if (p.first & bpf_htons(IP_OFFSET))
-		return fragment4_later(ctx, g, l3, ended);
+		return finish(ctx, g, l3, fragment4_later(ctx, g, l3, ended));
 	p.saddr = ip->saddr;
 	p.bytes = bpf_ntohs(ip->tot_len);
 	header = ip->ihl * 4;
@@ -341,7 +350,7 @@ ENTRY(struct xdp_md *ctx)
 				return XDP_PASS;
 		}
 		if (type == bpf_htons(ETH_P_IPV6))
-			return ipv6(ctx, g, l3);
+			return finish(ctx, g, l3, ipv6(ctx, g, l3));
 		if (type == bpf_htons(ETH_P_ARP))
 			return arp(s, g, data + l3, end);
 		if (type != bpf_htons(ETH_P_IP))

@@ -234,11 +234,15 @@ func (d *Director) HealthChanged(r health.Result) {
 func (d *Director) NeighbourChanged(u neighbour.Update) {
 	d.send(func() {
 		old, known := d.facts.Neighbours[u.Addr]
-		d.facts.Neighbours[u.Addr] = Neighbour{MAC: u.MAC, Via: u.Via, Interfaces: u.Interfaces, Why: u.Why}
-		if known && old.MAC.String() == u.MAC.String() && old.Via == u.Via && slices.Equal(old.Interfaces, u.Interfaces) {
+		d.facts.Neighbours[u.Addr] = Neighbour{MAC: u.MAC, Via: u.Via, Way: u.Way, Interfaces: u.Interfaces, Why: u.Why}
+		same := known && old.MAC.String() == u.MAC.String() && old.Via == u.Via && slices.Equal(old.Interfaces, u.Interfaces)
+		if same && old.Way == u.Way {
 			return
 		}
 		d.dirty = true
+		if same {
+			return // of the way to it people need not hear
+		}
 		if u.MAC == nil {
 			d.event("dataplane", slog.LevelWarn, "%s: MAC address unknown: %s", u.Addr, u.Why)
 		} else if u.Via.IsValid() {

@@ -60,7 +60,7 @@ func (d *Director) ready() bool {
 		for j := range s.Servers {
 			srv := &s.Servers[j]
 			up, checked := d.facts.Health[dataplane.ServerKey{Service: serviceKey(s), Server: srv.Addr}]
-			if !checked || up && unreachable(srv, d.facts) != "" {
+			if !checked || up && unreachable(serviceKey(s), srv, d.facts) != "" {
 				return false
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"systole/control/config"
+	"systole/control/neighbour"
 	"systole/dataplane"
 )
 
@@ -32,6 +33,7 @@ type Facts struct {
 type Neighbour struct {
 	MAC net.HardwareAddr // its own, or that of the router Via; nil: unknown
 	Via netip.Addr       // not valid: it is on the LAN
+	Way neighbour.Way
 	// Interfaces are by which it is reached, as in neighbour.Update.
 	Interfaces []string
 	Why        string // why it is unknown
@@ -93,7 +95,7 @@ func planService(cfg *config.Config, s *config.Service, f Facts, why Explanation
 	p := Placement{Fallback: true, Reason: "fallback: not needed"}
 	if !serving {
 		p = Placement{Fallback: true, InTable: true, Effective: max(1, s.Fallback.Weight)}
-		p.Reason = unreachable(s.Fallback, f)
+		p.Reason = unreachable(key, s.Fallback, f)
 		out.Servers = slices.DeleteFunc(out.Servers, func(r dataplane.RealServer) bool { return r.Addr == s.Fallback.Addr })
 		out.Servers = append(out.Servers, realServer(cfg, s.Fallback, p.Effective, f))
 	}
@@ -150,13 +152,15 @@ func place(id dataplane.ServerKey, srv *config.Server, quiescent bool, f Facts) 
 	case srv.Weight == 0:
 		return Placement{InTable: true, Reason: "weight 0 in the config"}
 	}
-	return Placement{InTable: true, Effective: srv.Weight, Reason: unreachable(srv, f)}
+	return Placement{InTable: true, Effective: srv.Weight, Reason: unreachable(id.Service, srv, f)}
 }
 
 // unreachable is why no frame can be sent to a server, "" if one can. Only the
 // kernel's IPVS does masq, and it finds its way by itself.
-func unreachable(s *config.Server, f Facts) string {
-	switch n := f.Neighbours[s.Addr]; {
+func unreachable(svc dataplane.ServiceKey, s *config.Server, f Facts) string {
+	n := f.Neighbours[s.Addr]
+	r := without(s, n)
+	switch {
 	case forwards[s.Forward] == dataplane.Masq:
 	case n.MAC == nil && n.Why == "":
 		return "MAC address not known yet"
@@ -164,6 +168,10 @@ func unreachable(s *config.Server, f Facts) string {
 		return fmt.Sprintf("MAC address unknown: %s", n.Why)
 	case !direct(s, n):
 		return fmt.Sprintf("not on a connected network: gate (DR) needs the real server on the director's LAN, not behind %s; write forward: ipip or gue", n.Via)
+	case r.Tunnelled() && !r.Source.IsValid():
+		return "no address of this machine to send to it from"
+	case r.Narrow(svc):
+		return fmt.Sprintf("the MTU of %d on the way to it leaves %d bytes for a packet in the tunnel, too few", r.MTU, r.Most())
 	}
 	return ""
 }
@@ -198,11 +206,21 @@ func realServer(cfg *config.Config, s *config.Server, weight uint32, f Facts) da
 	if !direct(s, n) {
 		n.MAC = nil
 	}
-	by, _ := reachedBy(cfg, n)
-	return dataplane.RealServer{
-		Addr: s.Addr, Weight: weight, MAC: n.MAC, Interface: by,
-		Forward: forwards[s.Forward], Port: s.Port, TunnelPort: s.TunnelPort, Upper: s.Upper, Lower: s.Lower,
+	r := without(s, n)
+	r.Weight, r.MAC = weight, n.MAC
+	r.Interface, _ = reachedBy(cfg, n)
+	return r
+}
+
+// without is a real server without its weight and where frames for it go.
+func without(s *config.Server, n Neighbour) dataplane.RealServer {
+	r := dataplane.RealServer{
+		Addr: s.Addr, Forward: forwards[s.Forward], Port: s.Port, TunnelPort: s.TunnelPort, Upper: s.Upper, Lower: s.Lower,
 	}
+	if r.Tunnelled() {
+		r.Source, r.MTU = n.Way.Source, n.Way.MTU
+	}
+	return r
 }
 
 // The config's words are the data plane's.

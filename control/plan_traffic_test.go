@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"systole/control/config"
+	"systole/control/neighbour"
 	"systole/dataplane"
 )
 
@@ -62,7 +63,9 @@ dataplane: {interface: eth0}
 		}
 		f.Health[k] = true
 	}
-	f.Neighbours = map[netip.Addr]Neighbour{web: {MAC: mac1}, dns: {MAC: mac2}}
+	way := neighbour.Way{Source: netip.MustParseAddr("192.168.145.2"), MTU: 9000}
+	way6 := neighbour.Way{Source: netip.MustParseAddr("2001:db8::3"), MTU: 1500}
+	f.Neighbours = map[netip.Addr]Neighbour{web: {MAC: mac1, Way: way}, dns: {MAC: mac2, Way: way6}}
 	snap, why := Plan(cfg, f)
 	v6 := netip.MustParseAddr("2001:db8::1")
 	want := []dataplane.Service{
@@ -72,8 +75,8 @@ dataplane: {interface: eth0}
 			Persistence: dataplane.Persistence{Timeout: 10 * time.Minute, PrefixLen: 24},
 			Timeouts:    dataplane.Timeouts{TCP: time.Hour, TCPFin: 30 * time.Second}, Lost: dataplane.Keep,
 			Servers: []dataplane.RealServer{
-				{Addr: web, Weight: 1, MAC: mac1, Forward: dataplane.GUE, TunnelPort: 5555, Upper: 100, Lower: 50},
-				{Addr: dns, Weight: 7, MAC: mac2, Forward: dataplane.IPIP},
+				{Addr: web, Weight: 1, MAC: mac1, Forward: dataplane.GUE, TunnelPort: 5555, Source: way.Source, MTU: 9000, Upper: 100, Lower: 50},
+				{Addr: dns, Weight: 7, MAC: mac2, Forward: dataplane.IPIP, Source: way6.Source, MTU: 1500},
 			},
 		},
 		{
@@ -99,7 +102,7 @@ dataplane: {interface: eth0}
 	}
 	// A tunnel leads by a router, gate does not.
 	router := netip.MustParseAddr("192.168.145.1")
-	f.Neighbours = map[netip.Addr]Neighbour{web: {MAC: mac1, Via: router}, dns: {MAC: mac2, Via: router}}
+	f.Neighbours = map[netip.Addr]Neighbour{web: {MAC: mac1, Via: router, Way: way}, dns: {MAC: mac2, Via: router, Way: way6}}
 	snap, why = Plan(cfg, f)
 	if r := snap.Services[0].Servers[0]; r.MAC == nil {
 		t.Errorf("gue by a router: %+v", r)
@@ -107,6 +110,16 @@ dataplane: {interface: eth0}
 	id := dataplane.ServerKey{Service: want[1].ServiceKey, Server: dns}
 	if r := snap.Services[1].Servers[0]; r.MAC != nil || !strings.Contains(why[id].Reason, "not behind 192.168.145.1") {
 		t.Errorf("gate by a router: %+v, %+v", r, why[id])
+	}
+	// A tunnel needs room, and an address to come from.
+	narrow := dataplane.ServerKey{Service: want[0].ServiceKey, Server: web}
+	for reason, w := range map[string]neighbour.Way{
+		"leaves 568 bytes": {Source: way.Source, MTU: 600}, "no address of this machine": {MTU: 1500},
+	} {
+		f.Neighbours[web] = Neighbour{MAC: mac1, Way: w}
+		if _, why = Plan(cfg, f); !strings.Contains(why[narrow].Reason, reason) {
+			t.Errorf("%+v: %+v", w, why[narrow])
+		}
 	}
 	f.Neighbours = nil
 	if _, why = Plan(cfg, f); why[dataplane.ServerKey{Service: want[1].ServiceKey, Server: dns}].Reason == "" {

@@ -39,6 +39,12 @@ type RealServer struct {
 	Forward    Forward
 	Port       uint16 // of the server, with Masq only; 0: the service's
 	TunnelPort uint16 // destination port of GUE; 0: 6080
+	// Source and MTU are of the way to it, for planes that write the outer
+	// headers of tunnels themselves: the director's address in them, of the
+	// family of Addr, and how large a packet may be with them. Source not
+	// valid means not known yet, like no MAC; MTU 0 is 1500.
+	Source netip.Addr
+	MTU    int
 	// Upper and Lower are thresholds of connections: at Upper the server gets
 	// no more until it is below Lower (0: three quarters of Upper). 0: none.
 	Upper, Lower uint32

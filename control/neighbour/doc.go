@@ -19,7 +19,9 @@
 //  4. Only the interface counts by which the address is reached. Of an address
 //     behind a router the MAC address is the router's, and Update names it: a
 //     tunnel leads there, gate (DR) does not. Update says which interface that
-//     is, and what it is made of; a move to another one is reported.
+//     is, and what it is made of; a move to another one is reported. It also says
+//     what a tunnel's outer header needs (Way): the source address and MTU of the
+//     route. When these change it is reported with the next confirmation.
 //  5. In the first 5 s after an address became unknown or in doubt, or after
 //     its interface came up, it is asked for every 50 ms: when the path opens
 //     it is known that soon. More than a dozen such addresses share about 250

@@ -1,6 +1,7 @@
 package neighbour
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -37,6 +38,10 @@ func lookup(h *netlink.Handle, addr netip.Addr) path {
 	}
 	p.iface = l.Attrs().Name
 	p.below = below(h, l)
+	p.way.MTU = cmp.Or(r.MTU, l.Attrs().MTU)
+	if src, ok := netip.AddrFromSlice(r.Src); ok {
+		p.way.Source = src.Unmap()
+	}
 	return p
 }
 

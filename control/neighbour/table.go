@@ -32,10 +32,17 @@ type Update struct {
 	Addr netip.Addr
 	MAC  net.HardwareAddr // its own, or that of the router Via; nil: unknown
 	Via  netip.Addr       // the router to it; not valid: it is on a LAN of ours
+	Way  Way
 	// Interfaces are by which interfaces it is reached: the one the route names,
 	// then what that is made of: what a VLAN is on, a bond's or bridge's members.
 	Interfaces []string
 	Why        string // why it is unknown
+}
+
+// Way is what else the routing table says of how packets get to an address.
+type Way struct {
+	Source netip.Addr // where they come from: an address of this machine
+	MTU    int        // of the route, else of its interface; in bytes
 }
 
 // fate is what became of an entry of the kernel's neighbour table.
@@ -68,7 +75,8 @@ type path struct {
 	iface   string
 	below   []string   // what iface is made of
 	via     netip.Addr // the router; not valid: none
-	why     string     // not empty: it cannot be reached
+	way     Way
+	why     string // not empty: it cannot be reached
 }
 
 // hop is the neighbour to ask for on the way to addr.
@@ -109,6 +117,7 @@ type entry struct {
 	mac   net.HardwareAddr // nil: unknown
 	via   netip.Addr       // whose mac is, as in Update
 	by    []string         // Interfaces, as they were reported
+	way   Way              // as last reported
 	why   string           // last reason reported
 	doubt time.Time        // since when the kernel no longer confirms mac; zero: it does
 	askAt time.Time
@@ -351,11 +360,11 @@ func (t *table) learn(addr netip.Addr, e *entry, mac net.HardwareAddr, now time.
 	e.doubt = time.Time{}
 	e.askAt = now.Add(t.refresh)
 	by := e.path.interfaces()
-	if bytes.Equal(e.mac, mac) && e.via == e.path.via && slices.Equal(e.by, by) {
+	if bytes.Equal(e.mac, mac) && e.via == e.path.via && e.way == e.path.way && slices.Equal(e.by, by) {
 		return nil
 	}
-	e.mac, e.via, e.why, e.by = bytes.Clone(mac), e.path.via, "", by
-	return []Update{{Addr: addr, MAC: bytes.Clone(mac), Via: e.via, Interfaces: by}}
+	e.mac, e.via, e.way, e.why, e.by = bytes.Clone(mac), e.path.via, e.path.way, "", by
+	return []Update{{Addr: addr, MAC: bytes.Clone(mac), Via: e.via, Way: e.way, Interfaces: by}}
 }
 
 func (e *entry) lose(addr netip.Addr, why string) []Update {
@@ -363,7 +372,7 @@ func (e *entry) lose(addr netip.Addr, why string) []Update {
 	if e.mac == nil && e.why == why {
 		return nil
 	}
-	e.mac, e.via, e.why, e.by = nil, netip.Addr{}, why, nil
+	e.mac, e.via, e.way, e.why, e.by = nil, netip.Addr{}, Way{}, why, nil
 	return []Update{{Addr: addr, Why: why}}
 }
 

@@ -23,6 +23,8 @@ type Frame struct {
 	Flags      string             // TCP: letters of "SAFRP"; SCTP has a chunk like it; "E" is its COOKIE ECHO
 	Options    []byte             // of IPv4, in multiples of 4 bytes
 	Extensions []Extension        // of IPv6, before a fragment's
+	TOS        uint8              // DSCP and ECN
+	DF         bool               // IPv4: not to be fragmented
 	MF         bool               // more fragments
 	Offset     uint16             // fragment offset, in units of 8 bytes; of IPv6 a later one has no transport header
 	ID         uint32             // of the datagram; 16 bits in IPv4
@@ -66,6 +68,7 @@ func (f Frame) Bytes() []byte {
 func (f Frame) bytes4() []byte {
 	ip := &layers.IPv4{
 		Version:    4,
+		TOS:        f.TOS,
 		TTL:        64,
 		Protocol:   layers.IPProtocol(f.Protocol),
 		SrcIP:      f.From.Addr().AsSlice(),
@@ -75,6 +78,9 @@ func (f Frame) bytes4() []byte {
 	}
 	if f.MF {
 		ip.Flags = layers.IPv4MoreFragments
+	}
+	if f.DF {
+		ip.Flags |= layers.IPv4DontFragment
 	}
 	for rest := f.Options; len(rest) >= 4; rest = rest[4:] {
 		ip.Options = append(ip.Options, layers.IPv4Option{OptionType: rest[0], OptionLength: 4, OptionData: rest[2:4]})
@@ -88,7 +94,7 @@ func (f Frame) bytes4() []byte {
 
 func (f Frame) bytes6() []byte {
 	ip := &layers.IPv6{
-		Version: 6, HopLimit: 64, NextHeader: f.firstHeader(),
+		Version: 6, TrafficClass: f.TOS, HopLimit: 64, NextHeader: f.firstHeader(),
 		SrcIP: f.From.Addr().AsSlice(), DstIP: f.To.Addr().AsSlice(),
 	}
 	return serialize(

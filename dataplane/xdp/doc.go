@@ -1,6 +1,8 @@
 // Package xdp is the plane that forwards in the network driver: an XDP program
-// (package bpf) attached to one interface or several, with IPv4 and IPv6 services of TCP,
-// UDP and SCTP, on one port, a range of them or all, and gate (DR) forwarding.
+// (package bpf) attached to one interface or several, with IPv4 and IPv6 services of
+// TCP, UDP and SCTP, on one port, a range of them or all, and forwarding by gate
+// (DR), ipip and GUE tunnels, per real server. What masq needs passes by: see
+// Carries.
 // Frames may have up to two VLAN tags, which they keep. Fragments go where their
 // first one went, ICMP errors to the server of the flow that they quote.
 //
@@ -65,6 +67,27 @@
 // A fragment that comes before the first of its datagram, which alone has the
 // ports. It may be for the kernel, so it must not be lost here, and XDP can
 // neither keep a frame nor send two for one; it passes, counted as "fragment".
+//
+// # Tunnels
+//
+// The outer header is what kernel IPVS writes (bpf/tunnel.h). It comes from
+// RealServer.Source and goes to the MAC address that the way to the real server
+// has, by the interface and with the VLAN tags that the packet came with. A
+// packet that does not fit into RealServer.MTU with it is answered: the client is
+// told by ICMP how much fits, "tunnel_too_big". Two kinds are not:
+//
+//   - IPv4 without DF. IPVS sends the outer packet in fragments, XDP cannot make
+//     two frames of one: it passes, counted as "tunnel_fragment", with all later
+//     fragments of the same datagram. An IPVS that holds the service forwards it,
+//     by a flow of its own, so perhaps to another real server; without IPVS the
+//     kernel refuses it. Where clients send such datagrams the network between
+//     director and real server should have an MTU with room for the header.
+//   - What is above a thousand in a unit of age (about a second) and CPU:
+//     dropped, "tunnel_silent".
+//
+// The MTU is that of the route. Errors of routers about outer packets come to
+// the director's own address and are not looked at: a narrower link on the way
+// must be told to the director's routing table.
 //
 // # Identities
 //

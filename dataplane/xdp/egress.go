@@ -86,14 +86,24 @@ func (p *Plane) compileEgress(img *image, s dataplane.Snapshot, left []leftServe
 	for _, l := range left {
 		vias[l.id] = viaAny
 		if was := p.active().Far[l.id]; was.Via != 0 && img.Servers[l.id].Mac == ([6]uint8{}) {
-			img.Servers[l.id].Mac, vias[l.id] = was.Mac, uint8(was.Via)
+			vias[l.id] = uint8(was.Via)
+			if l.tunnel == (tunnel{}) {
+				img.Servers[l.id].Mac = was.Mac
+			}
 		}
 	}
 	for id, via := range vias {
+		if !p.several() && via != viaNone {
+			continue
+		}
 		e := &img.Servers[id]
-		if p.several() || via == viaNone {
-			img.Far[id].Mac, img.Far[id].Via = e.Mac, uint16(via)
-			e.Mac = [6]uint8{}
+		img.Far[id].Mac, img.Far[id].Via = e.Mac, uint16(via)
+		if t := tunnelOf(img, id); t != (tunnel{}) {
+			img.Far[id].Mac = t.Mac
+		}
+		e.Mac = [6]uint8{}
+		if via == viaNone {
+			img.TunnelOf[id] = 0
 		}
 	}
 	if !p.several() {

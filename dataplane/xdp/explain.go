@@ -33,4 +33,9 @@ var explanations = map[string]string{
 	"other_interface": "passed: the real server is behind none of the data plane's interfaces",
 	"interface_gone":  "dropped: the interface to the real server is gone",
 	"no_redirect":     "passed: the interface to the real server takes no frames from native XDP",
+	"tunnelled":       "forwarded in a tunnel to the real server",
+	"tunnel_too_big":  "answered: too big for the tunnel, the sender is told how much fits",
+	"tunnel_silent":   "dropped: too big for the tunnel, and the sender cannot be told: too many such packets, or no address",
+	"tunnel_fragment": "passed: too big for the tunnel, but it may be fragmented, which XDP cannot",
+	"tunnel_no_room":  "dropped: the driver leaves no room for an outer header",
 }

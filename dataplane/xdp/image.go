@@ -55,7 +55,7 @@ func slotTables(s dataplane.Snapshot) ([][]int, error) {
 		servers := make([]scheduler.Server, len(svc.Servers))
 		for j, r := range svc.Servers {
 			servers[j].Addr = r.Addr
-			if known(r.MAC) {
+			if deliverable(svc.ServiceKey, r) {
 				servers[j].Weight = r.Weight
 			}
 		}
@@ -80,6 +80,7 @@ const serverLeft = 0x8000
 type leftServer struct {
 	id, service uint16
 	mac         [6]uint8
+	tunnel      tunnel
 }
 
 // flags are what the program must know of a service, and whether its address is
@@ -137,8 +138,12 @@ func compile(img *image, s dataplane.Snapshot, slots [][]int, own net.HardwareAd
 	if s.SecondChance {
 		img.SecondChance = 1
 	}
+	tunnels := newTunnelTable(img)
 	for _, l := range left {
 		img.Servers[l.id].Mac, img.Servers[l.id].Service = l.mac, l.service|serverLeft
+		if err := tunnels.add(l.id, l.tunnel); err != nil {
+			return err
+		}
 	}
 
 	served := make(map[netip.Addr]bool)
@@ -161,9 +166,14 @@ func compile(img *image, s dataplane.Snapshot, slots [][]int, own net.HardwareAd
 		})
 		img.Timeouts[id].ByState = a.timeouts(svc.Timeouts, svc.Persistence.Timeout)
 		for _, r := range svc.Servers {
-			entry := &img.Servers[ids.server(id, r.Addr)]
+			server := ids.server(id, r.Addr)
+			entry := &img.Servers[server]
 			entry.Service = id
-			copy(entry.Mac[:], r.MAC)
+			if !r.Tunnelled() {
+				copy(entry.Mac[:], r.MAC)
+			} else if err := tunnels.add(server, tunnelTo(svc.ServiceKey, r)); err != nil {
+				return err
+			}
 		}
 		for _, slot := range slots[i] {
 			img.Slots[first] = ids.server(id, svc.Servers[slot].Addr)

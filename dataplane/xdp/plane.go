@@ -366,7 +366,7 @@ func (p *Plane) left(s dataplane.Snapshot) []leftServer {
 		service := entry.Service &^ serverLeft
 		// An id taken back since has no name, or another.
 		if service != 0 && keep[service] && !stays[uint16(i)] && p.ids.serverNames[i].Service == service {
-			left = append(left, leftServer{uint16(i), service, entry.Mac})
+			left = append(left, leftServer{uint16(i), service, entry.Mac, tunnelOf(p.active(), uint16(i))})
 		}
 	}
 	return left

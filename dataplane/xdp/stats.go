@@ -35,6 +35,11 @@ var reasonNames = [...]string{
 	bpf.DirectorReasonREASON_OTHER_INTERFACE: "other_interface",
 	bpf.DirectorReasonREASON_INTERFACE_GONE:  "interface_gone",
 	bpf.DirectorReasonREASON_NO_REDIRECT:     "no_redirect",
+	bpf.DirectorReasonREASON_TUNNELLED:       "tunnelled",
+	bpf.DirectorReasonREASON_TUNNEL_TOO_BIG:  "tunnel_too_big",
+	bpf.DirectorReasonREASON_TUNNEL_SILENT:   "tunnel_silent",
+	bpf.DirectorReasonREASON_TUNNEL_FRAGMENT: "tunnel_fragment",
+	bpf.DirectorReasonREASON_TUNNEL_NO_ROOM:  "tunnel_no_room",
 }
 
 // fragmentSentOn counts what early did, beside what the program did.

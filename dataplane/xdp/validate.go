@@ -140,10 +140,12 @@ func Carries(svc dataplane.Service) error {
 	}
 	for _, r := range svc.Servers {
 		switch {
-		case r.Forward != dataplane.Gate:
-			return fmt.Errorf("real server %s: the xdp plane forwards by gate only", r.Addr)
+		case r.Forward > dataplane.GUE:
+			return fmt.Errorf("real server %s: the xdp plane forwards by gate, ipip and gue: replies to %s must come back through it", r.Addr, r.Forward)
 		case r.Port != 0 && r.Port != svc.Port:
-			return fmt.Errorf("real server %s: gate keeps the port", r.Addr)
+			return fmt.Errorf("real server %s: %s keeps the port", r.Addr, r.Forward)
+		case r.TunnelPort != 0 && r.Forward != dataplane.GUE:
+			return fmt.Errorf("real server %s: tunnel port %d: only gue has one", r.Addr, r.TunnelPort)
 		case r.Upper != 0 || r.Lower != 0:
 			return fmt.Errorf("real server %s: the xdp plane has no connection thresholds", r.Addr)
 		}
@@ -157,7 +159,7 @@ func validateServers(svc dataplane.Service, own []net.HardwareAddr) error {
 		switch {
 		case !r.Addr.IsValid() || r.Addr.IsUnspecified() || r.Addr.Is4In6():
 			return invalid("service %s: real server %s: want the address of a machine", svc.ServiceKey, r.Addr)
-		case r.Addr.Is4() != svc.VIP.Is4():
+		case r.Addr.Is4() != svc.VIP.Is4() && !r.Tunnelled():
 			return invalid("service %s: real server %s: gate forwarding keeps the address family", svc.ServiceKey, r.Addr)
 		case seen[r.Addr]:
 			return invalid("service %s: real server %s is listed twice", svc.ServiceKey, r.Addr)
@@ -165,6 +167,9 @@ func validateServers(svc dataplane.Service, own []net.HardwareAddr) error {
 			return invalid("service %s: real server %s has the MAC %q: want an Ethernet unicast address", svc.ServiceKey, r.Addr, r.MAC)
 		case known(r.MAC) && isOneOf(r.MAC, own):
 			return invalid("service %s: real server %s has this director's own MAC %s: the xdp plane cannot deliver locally", svc.ServiceKey, r.Addr, r.MAC)
+		}
+		if err := validateWay(r); err != nil {
+			return invalid("service %s: real server %s: %v", svc.ServiceKey, r.Addr, err)
 		}
 		seen[r.Addr] = true
 	}
