@@ -458,3 +458,27 @@ func TestRequestRate(t *testing.T) {
 		}
 	})
 }
+
+// Who tunnels must hear of another source address or MTU of the way, by the same
+// neighbour.
+func TestWayChanges(t *testing.T) {
+	tab := newTable()
+	tab.set([]netip.Addr{rs1}, t0)
+	tab.hear(event{place{2, rs1}, resolved, macA}, t0)
+	for i, tt := range []struct {
+		way  Way
+		told bool
+	}{
+		{Way{netip.MustParseAddr("192.168.145.2"), 1500}, true},
+		{Way{netip.MustParseAddr("192.168.145.2"), 1500}, false},
+		{Way{netip.MustParseAddr("192.168.145.2"), 1400}, true},
+		{Way{netip.MustParseAddr("192.168.145.3"), 1400}, true},
+	} {
+		p := lan0
+		p.way = tt.way
+		us := tab.asked(rs1, p, t0.Add(time.Duration(i)*30*time.Second))
+		if (len(us) == 1) != tt.told || tt.told && (us[0].Way != tt.way || us[0].MAC.String() != macA.String()) {
+			t.Errorf("%+v: told %+v", tt.way, us)
+		}
+	}
+}

@@ -85,6 +85,9 @@
 //   - What is above a thousand in a unit of age (about a second) and CPU:
 //     dropped, "tunnel_silent".
 //
+// A fragment that overtook its first one is not sent on into a tunnel: it went up,
+// where nobody misses it.
+//
 // The MTU is that of the route. Errors of routers about outer packets come to
 // the director's own address and are not looked at: a narrower link on the way
 // must be told to the director's routing table.
