@@ -1,17 +1,20 @@
 package xdp
 
 import (
+	"bytes"
 	"errors"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
 
 	"systole/bpf"
 	"systole/dataplane"
+	"systole/dataplane/planetest"
 )
 
-// behind is server n behind a tunnel.
-func behind(n int, forward dataplane.Forward) dataplane.RealServer {
+// through is server n behind a tunnel.
+func through(n int, forward dataplane.Forward) dataplane.RealServer {
 	r := server(n)
 	r.Forward, r.Source = forward, netip.MustParseAddr("172.16.255.1")
 	return r
@@ -25,7 +28,7 @@ func TestCarriesTunnels(t *testing.T) {
 		"only gue has one":        func(r *dataplane.RealServer) { r.TunnelPort = 6080 },
 		"no connection threshold": func(r *dataplane.RealServer) { r.Upper = 5 },
 	} {
-		r := behind(1, dataplane.IPIP)
+		r := through(1, dataplane.IPIP)
 		change(&r)
 		err := Carries(dataplane.Service{ServiceKey: web, Scheduler: "rr", Servers: []dataplane.RealServer{r}})
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
@@ -45,7 +48,7 @@ func TestBadWays(t *testing.T) {
 		"an MTU that no packet has":    func(r *dataplane.RealServer) { r.MTU = 65536 },
 	} {
 		s := twoServices(1)
-		s.Services[0].Servers[0] = behind(1, dataplane.IPIP)
+		s.Services[0].Servers[0] = through(1, dataplane.IPIP)
 		if err := validate(s, ownMAC); err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +63,7 @@ func TestBadWays(t *testing.T) {
 func TestTunnelTable(t *testing.T) {
 	img := new(image)
 	table := newTunnelTable(img)
-	a, b := tunnelTo(web, behind(1, dataplane.IPIP)), tunnelTo(web, behind(1, dataplane.GUE))
+	a, b := tunnelTo(web, through(1, dataplane.IPIP)), tunnelTo(web, through(1, dataplane.GUE))
 	for i, to := range []tunnel{a, b, a, {}} {
 		if err := table.add(uint16(i+1), to); err != nil {
 			t.Fatal(err)
@@ -75,11 +78,11 @@ func TestTunnelTable(t *testing.T) {
 		}
 	}
 	for n := 3; n <= MaxTunnels; n++ {
-		if err := table.add(9, tunnelTo(web, behind(n, dataplane.IPIP))); err != nil {
+		if err := table.add(9, tunnelTo(web, through(n, dataplane.IPIP))); err != nil {
 			t.Fatalf("way %d: %v", n, err)
 		}
 	}
-	if err := table.add(9, tunnelTo(web, behind(60000, dataplane.IPIP))); err == nil {
+	if err := table.add(9, tunnelTo(web, through(60000, dataplane.IPIP))); err == nil {
 		t.Error("one way more than there is room for")
 	}
 	if err := table.add(9, a); err != nil {
@@ -100,8 +103,81 @@ func TestNoWay(t *testing.T) {
 			t.Errorf("%s: %+v", name, to)
 		}
 	}
-	r := behind(1, dataplane.GUE)
+	r := through(1, dataplane.GUE)
 	if to := tunnelTo(v6, r); to.Kind != uint8(bpf.DirectorTunnelKindTUNNEL_IPV4|bpf.DirectorTunnelKindTUNNEL_GUE) || to.Port != portWord(6080) || to.Most != 1468 {
 		t.Errorf("%+v", to)
+	}
+}
+
+// With several interfaces a tunnel begins at the one that leads to its server,
+// and what is too big is answered by the one it came in by.
+func TestTunnelsOfSeveralInterfaces(t *testing.T) {
+	l := newTwoNICs(t)
+	p := open(t, l.config(t))
+	if err := p.Renew(dataplane.Unlimited); err != nil {
+		t.Fatal(err)
+	}
+	by := func(n int, nic string) dataplane.RealServer {
+		r := behind(n, nic)
+		r.Forward, r.Source, r.MTU = dataplane.IPIP, netip.MustParseAddr("192.168.145.10"), 1500
+		return r
+	}
+	const portA, portB, portOther = 80, 81, 82
+	snapshot := func(other string) dataplane.Snapshot {
+		s := dataplane.Snapshot{VIPs: []dataplane.VIP{{Addr: testVIP, Role: dataplane.Active}}}
+		for i, nic := range []string{"sysnica", "sysnicb", other} {
+			s.Services = append(s.Services, dataplane.Service{
+				ServiceKey: dataplane.ServiceKey{VIP: testVIP, Port: portA + uint16(i), Protocol: dataplane.TCP},
+				Scheduler:  "rr", Servers: []dataplane.RealServer{by(i+1, nic)},
+			})
+		}
+		return s
+	}
+	apply(t, p, snapshot("sysnicb"))
+	a := l.index("sysnica")
+	if v, _ := runOn(t, p.Program(), a, toward(macA, portOther, "S").Bytes()); v != xdpRedirect {
+		t.Fatalf("verdict %d", v)
+	}
+	apply(t, p, snapshot("sysnone"))
+	big := toward(macA, portB, "S")
+	big.Payload, big.DF = 1470, true
+	for _, tt := range []struct {
+		description string
+		in          planetest.Frame
+		verdict     uint32
+		to, from    net.HardwareAddr
+		room        int // bytes before the packet
+		reason      string
+	}{
+		{"server on the interface it came in by", toward(macA, portA, "S"), xdpTX, serverMAC(1), macA, 20, "tunnelled"},
+		{"server on the other one", toward(macA, portB, "S"), xdpRedirect, serverMAC(2), macB, 20, "tunnelled"},
+		{"its flow", toward(macA, portB, "A"), xdpRedirect, serverMAC(2), macB, 20, "tunnelled"},
+		{"a flow whose server is behind none of ours now", toward(macA, portOther, "A"), xdpPass, macA, client(1, "").Src, 0, "other_interface"},
+		{"too big", big, xdpTX, client(1, "").Src, macA, 28, "tunnel_too_big"},
+	} {
+		before := reasons(t, p)
+		in := tt.in.Bytes()
+		verdict, out := runOn(t, p.Program(), a, in)
+		if verdict != tt.verdict {
+			t.Errorf("%s: verdict %d, want %d", tt.description, verdict, tt.verdict)
+			continue
+		}
+		rest := out[14+tt.room:]
+		if !bytes.Equal(out[:6], tt.to) || !bytes.Equal(out[6:12], tt.from) || !bytes.HasPrefix(in[14:], rest[:min(len(rest), len(in)-14)]) {
+			t.Errorf("%s: out\n%x, in\n%x", tt.description, out[:64], in[:64])
+		}
+		if after := reasons(t, p); after[tt.reason] != before[tt.reason]+1 {
+			t.Errorf("%s: %q was not counted", tt.description, tt.reason)
+		}
+	}
+	st, err := p.Stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if in, out := st.Interfaces["sysnica"], st.Interfaces["sysnicb"]; in.InPackets != 5 || in.OutPackets != 2 || out.OutPackets != 3 {
+		t.Errorf("counted %+v and %+v", in, out)
+	}
+	if n := st.Services[dataplane.ServiceKey{VIP: testVIP, Port: portB, Protocol: dataplane.TCP}]; n.Packets != 2 || n.Connections != 1 {
+		t.Errorf("the service counted %+v", n)
 	}
 }
