@@ -218,13 +218,15 @@ func truth(b bool) uint8 {
 	return 0
 }
 
-// monotonicEpoch is when the kernel's monotonic clock was zero.
+// monotonicEpoch is when the kernel's monotonic clock was zero, or a moment
+// earlier: no packet comes from the future.
 func monotonicEpoch() (time.Time, error) {
+	now := time.Now()
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
 		return time.Time{}, os.NewSyscallError("clock_gettime", err)
 	}
-	return time.Now().Add(-time.Duration(ts.Nano())), nil
+	return now.Add(-time.Duration(ts.Nano())), nil
 }
 
 // Program is the XDP program in force during the observation, for
