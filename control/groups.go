@@ -52,6 +52,10 @@ func (d *Director) heartbeat(ev hb.Event) {
 			break // takeover is between the two directors
 		}
 		d.step(takeover.Message{Msg: e.Message, FromSelf: e.FromSelf})
+	case hb.Repeated:
+		if d.isPeer(e.Node) {
+			d.step(takeover.Repeated{Msg: e.Message})
+		}
 	case hb.Lost:
 		d.event("cluster", slog.LevelError, "%s", e)
 	case hb.Stalled:

@@ -180,7 +180,7 @@ func (c *Core) checkSubmit(m wire.Message) (dest string, err error) {
 	switch t := m.Type(); {
 	case t == "":
 		return "", errors.New("it has no type: field t")
-	case strings.HasPrefix(t, "NS_"), t == "status", t == "reqnodes", t == "repnodes", t == "addnode", t == "delnode":
+	case ofProtocol(t):
 		return "", fmt.Errorf("type %s belongs to the protocol itself", t)
 	}
 	dest, ok := m.Get("dest")
@@ -192,6 +192,15 @@ func (c *Core) checkSubmit(m wire.Message) (dest string, err error) {
 		return "", fmt.Errorf("dest %q is no node of the cluster (%s)", dest, strings.Join(c.cfg.Nodes, " "))
 	}
 	return dest, nil
+}
+
+// ofProtocol: messages of type t are the core's own.
+func ofProtocol(t string) bool {
+	switch t {
+	case "status", "reqnodes", "repnodes", "addnode", "delnode":
+		return true
+	}
+	return strings.HasPrefix(t, "NS_")
 }
 
 // Stop refuses further messages. Beats, acknowledgements and retransmissions

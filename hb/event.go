@@ -49,8 +49,8 @@ type Packet struct {
 }
 
 // Event is something the upper layers should know: NodeChanged, LinkChanged,
-// Suspected, Cleared, NodesChanged, Removed, Delivered, Lost, Ordered, Gap,
-// Joined, Stalled or Report.
+// Suspected, Cleared, NodesChanged, Removed, Delivered, Lost, Repeated, Ordered,
+// Gap, Joined, Stalled or Report.
 type Event interface {
 	isEvent()
 	// String is the event in a few words, without its time.
@@ -117,6 +117,13 @@ type Delivered struct {
 type Lost struct {
 	Node        string
 	First, Last uint64
+}
+
+// Repeated: a message of ours was sent again, because a node asked for it that is
+// none of Systole's. Whatever we said since, this is what it hears last.
+type Repeated struct {
+	Node    string
+	Message wire.Message
 }
 
 // Ordered is what Delivered is, but in the order in which its sender sent it,
@@ -189,6 +196,7 @@ func (Suspected) isEvent()   {}
 func (Cleared) isEvent()     {}
 func (Delivered) isEvent()   {}
 func (Lost) isEvent()        {}
+func (Repeated) isEvent()    {}
 func (Ordered) isEvent()     {}
 func (Gap) isEvent()         {}
 func (Joined) isEvent()      {}
@@ -236,6 +244,8 @@ func (e Lost) String() string {
 	}
 	return fmt.Sprintf("messages %d to %d of %s are irretrievably lost", e.First, e.Last, e.Node)
 }
+
+func (e Repeated) String() string { return "sent " + e.Message.Type() + " again to " + e.Node }
 
 func (e Ordered) String() string {
 	if e.FromSelf {

@@ -96,6 +96,17 @@ func (c *Core) retransmit(now time.Time, p *peer, in *incoming) {
 		c.out.arena = append(c.out.arena, s.data...)
 		end := len(c.out.arena)
 		c.out.packets = append(c.out.packets, Packet{Data: c.out.arena[mark:end:end], Beat: s.beat, Again: true})
+		c.sentAgain(p, s)
+	}
+}
+
+// sentAgain tells what an old node will hear late. Systole nodes know the order.
+func (c *Core) sentAgain(p *peer, s *sent) {
+	if s.beat || p.systole {
+		return
+	}
+	if m, _, err := wire.Decode(s.data, c.cfg.Keys); err == nil && !ofProtocol(m.Type()) {
+		c.event(Repeated{Node: p.name, Message: m})
 	}
 }
 

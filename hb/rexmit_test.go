@@ -70,10 +70,38 @@ func TestRetransmitLimits(t *testing.T) {
 	}
 	c.Drain()
 	c.Receive(at(500*time.Millisecond), "eth0", rexmit(t, 205, 1<<40))
-	expect(t, c, "> resource seq=cd", "WARN node b asks for message 1099511627776, our newest is 205")
+	expect(t, c, "> resource seq=cd", "WARN node b asks for message 1099511627776, our newest is 205", "sent resource again to b")
 	// A request for another node is none of ours.
 	c.Receive(at(900*time.Millisecond), "eth0", nodeB(t).packet(0, "NS_rexmit", "dest", "c", "firstseq", "120", "lastseq", "120"))
 	expect(t, c)
+}
+
+// TestRepeatedIsToldOfOldNodes: only they take what comes late for new; beats
+// are no news.
+func TestRepeatedIsToldOfOldNodes(t *testing.T) {
+	c := joined(t, testConfig())
+	c.Submit(testTime, wire.New("resource", "isstable", "0"))
+	c.Tick(at(time.Second))
+	c.Drain()
+	ask := func(now time.Time) (events []Event) {
+		c.Receive(now, "eth0", rexmit(t, 6, 7))
+		return c.Drain().Events
+	}
+	events := ask(at(time.Second))
+	if len(events) != 1 {
+		t.Fatalf("events %v, want one of the resource message", events)
+	}
+	e, ok := events[0].(Repeated)
+	if word, _ := e.Message.Get("isstable"); !ok || e.Node != "b" || e.Message.Type() != "resource" || word != "0" {
+		t.Errorf("%#v", events[0])
+	}
+	if events := ask(at(1100 * time.Millisecond)); len(events) != 0 {
+		t.Errorf("not sent again so soon, but told: %v", events)
+	}
+	c.byName["b"].systole = true
+	if events := ask(at(2 * time.Second)); len(events) != 0 {
+		t.Errorf("a Systole node knows the order, but told: %v", events)
+	}
 }
 
 // TestNak: what has left the history is refused, with a hexadecimal number.
@@ -88,7 +116,7 @@ func TestNak(t *testing.T) {
 	expect(t, c,
 		"> NS_nak_rexmit dest=b firstseq=68 info=seqno too low",
 		"> NS_nak_rexmit dest=b firstseq=69 info=seqno too low",
-		"> resource seq=6a", "> resource seq=6b")
+		"> resource seq=6a", "> resource seq=6b", "sent resource again to b", "sent resource again to b")
 	c.Receive(testTime, "eth0", rexmit(t, 1, 1<<50))
 	if n := len(c.Drain().Packets); n != 50 {
 		t.Errorf("%d NAKs for a huge range, want 50", n)

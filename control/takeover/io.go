@@ -109,6 +109,10 @@ type (
 		FromSelf bool
 	}
 
+	// Repeated is a message of ours that hb has just sent again, because an old
+	// peer asked for it: it takes it for newer than what we said since.
+	Repeated struct{ Msg wire.Message }
+
 	// Done answers an Acquire, a Release or a Fence.
 	Done struct {
 		Op  int
@@ -141,6 +145,7 @@ func (Heard) isInput()       {}
 func (Joined) isInput()      {}
 func (Peer) isInput()        {}
 func (Message) isInput()     {}
+func (Repeated) isInput()    {}
 func (Done) isInput()        {}
 func (Standby) isInput()     {}
 func (Takeover) isInput()    {}

@@ -228,6 +228,8 @@ func (m *Machine) Step(now time.Time, in Input) []Output {
 		if !in.FromSelf {
 			m.message(in.Msg)
 		}
+	case Repeated:
+		m.repeated(in.Msg)
 	case Done:
 		m.done(in)
 	case Standby:

@@ -159,6 +159,15 @@ func (m *Machine) report(info string) {
 	m.send(msg)
 }
 
+// repeated: an old peer takes the report that is sent again for newer than those
+// that it got meanwhile. If that one says that we are not stable, it would ignore
+// its operator and ours ("Other side is in flux") until our next one.
+func (m *Machine) repeated(msg wire.Message) {
+	if isstable, _ := msg.Get("isstable"); msg.Type() == "resource" && isstable == "0" && m.stable() && m.phase == phaseIdle {
+		m.report("")
+	}
+}
+
 func (m *Machine) askResources(c Class, info string, kv ...string) {
 	if m.legacy() {
 		return

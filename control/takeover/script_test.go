@@ -184,6 +184,8 @@ func (p *player) command(w []string) {
 				Ended: slices.Contains(w, "ended"), Joining: slices.Contains(w, "joining")})
 		case "recv":
 			p.step(n, Message{Msg: parseMessage(p.t, w[2:])})
+		case "repeated":
+			p.step(n, Repeated{Msg: parseMessage(p.t, w[2:])})
 		case "standby":
 			p.step(n, Standby{class(2)})
 		case "takeover":

@@ -46,7 +46,6 @@ func (m *Machine) orderStandby(c Class) {
 		m.emit(Refused{fmt.Errorf("standby %s refused: %w", c, err)})
 		return
 	}
-	m.remind()
 	m.startStandby(c)
 }
 
@@ -65,17 +64,7 @@ func (m *Machine) orderTakeover(c Class) {
 		m.emit(Refused{fmt.Errorf("takeover %s refused: %w", c, err)})
 		return
 	}
-	m.remind()
 	m.send(wire.New("hb_takeover", "rsc_hold", c.String()))
-}
-
-// remind: an old peer takes a lost report that is sent again for newer than those
-// that it got meanwhile. If that one says that we are not stable it ignores what
-// it is asked ("Other side is in flux"), so it is told first what is.
-func (m *Machine) remind() {
-	if m.stable() && m.peerReported && !m.peerSystole && !m.peerGreets {
-		m.report("")
-	}
 }
 
 // startStandby begins to hand c over (section 10, X).

@@ -87,15 +87,15 @@ func TestTwentyPercentLoss(t *testing.T) {
 // it says in its log when it misses something and when it has it.
 func (p *pair) heard() {
 	p.t.Helper()
-	last := map[string]uint64{}
-	for _, n := range nodes {
-		for _, t := range []string{"resource", "ask_resources", "hb_takeover"} {
-			for _, m := range p.wire(n, t) {
-				last[n] = max(last[n], m.number("seq"))
+	p.wait("all messages have arrived", 20*time.Second, func() bool {
+		last := map[string]uint64{}
+		for _, n := range nodes {
+			for _, t := range []string{"resource", "ask_resources", "hb_takeover"} {
+				for _, m := range p.wire(n, t) {
+					last[n] = max(last[n], m.number("seq"))
+				}
 			}
 		}
-	}
-	p.wait(fmt.Sprintf("messages %v have arrived", last), 20*time.Second, func() bool {
 		log := p.real.Log(0)
 		complete := strings.LastIndex(log, "lost packet(s) for [node1]") <= strings.LastIndex(log, "No pkts missing from node1")
 		const beats = 3 // a gap shows with the next message
