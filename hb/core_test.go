@@ -167,7 +167,7 @@ func TestSubmit(t *testing.T) {
 	c.Drain()
 	c.Receive(testTime, "eth0", nodeB(t).packet(0, "NS_rexmit", "dest", "a", "firstseq", "6", "lastseq", "6"))
 	c.Tick(at(time.Second))
-	expect(t, c, "> resource seq=6", "> status st=active dt=1388 seq=9")
+	expect(t, c, "> resource seq=6", "> status st=active dt=1388 seq=9", "sent resource again to b")
 }
 
 // TestBadPackets change nothing and are reported.
