@@ -41,6 +41,8 @@ enum layout {
 #define MAX_PORTS 16        /* interfaces of the configuration; egress.h */
 #define MAX_DEVICES 64      /* and those below them: members of bonds */
 #define TUNNELS 4096 /* ways to real servers; 0 means none */
+#define QUIC_TABLE 32768 /* for the server IDs of all real servers; quic.h */
+#define QUIC_BUCKETS 16384
 
 /* What a director does with the traffic of a virtual address. */
 enum role {
@@ -72,6 +74,7 @@ enum service_flags {
 	SERVICE_RESCHEDULE = 16, /* flows of a server that left get another */
 	SERVICE_KEEP = 32,       /* such flows go on to it */
 	SERVICE_FAST = 64, /* by flows, and its address is served here: fast.h */
+	SERVICE_QUIC = 4096, /* times the length of its servers' IDs in bytes: quic.h */
 };
 
 /* By which interface a server or peer is reached, where there are several. */
@@ -121,6 +124,8 @@ enum reason {
 	REASON_TUNNEL_SILENT,    /* dropped: the same, but too many such errors */
 	REASON_TUNNEL_FRAGMENT,  /* passed: too big, but it may be fragmented */
 	REASON_TUNNEL_NO_ROOM,   /* dropped: no room before the frame */
+	REASON_QUIC_KEPT,        /* to the server that its connection ID names */
+	REASON_QUIC_UNKNOWN,     /* scheduled: its connection ID names none */
 	REASONS,
 };
 

@@ -193,6 +193,21 @@ type DirectorPortStats struct {
 	Port [16]DirectorPortCounters
 }
 
+type DirectorQuicIds struct {
+	_     structs.HostLayout
+	Seed  [3]uint64
+	Used  uint32
+	Pad   uint32
+	Shift [16384]uint16
+	Ids   [32768]struct {
+		_       structs.HostLayout
+		Id      uint64
+		Service uint16
+		Server  uint16
+		Pad     uint32
+	}
+}
+
 type DirectorReason uint32
 
 const (
@@ -224,7 +239,9 @@ const (
 	DirectorReasonREASON_TUNNEL_SILENT   DirectorReason = 25
 	DirectorReasonREASON_TUNNEL_FRAGMENT DirectorReason = 26
 	DirectorReasonREASON_TUNNEL_NO_ROOM  DirectorReason = 27
-	DirectorReasonREASONS                DirectorReason = 28
+	DirectorReasonREASON_QUIC_KEPT       DirectorReason = 28
+	DirectorReasonREASON_QUIC_UNKNOWN    DirectorReason = 29
+	DirectorReasonREASONS                DirectorReason = 30
 )
 
 type DirectorReasons struct {
@@ -309,6 +326,7 @@ const (
 	DirectorServiceFlagsSERVICE_RESCHEDULE DirectorServiceFlags = 16
 	DirectorServiceFlagsSERVICE_KEEP       DirectorServiceFlags = 32
 	DirectorServiceFlagsSERVICE_FAST       DirectorServiceFlags = 64
+	DirectorServiceFlagsSERVICE_QUIC       DirectorServiceFlags = 4096
 )
 
 type DirectorServiceName struct {
@@ -375,6 +393,7 @@ const (
 	DirectorMapFlows6           = "flows6"
 	DirectorMapFragments        = "fragments"
 	DirectorMapPortStats        = "port_stats"
+	DirectorMapQuicIds          = "quic_ids"
 	DirectorMapReasonStats      = "reason_stats"
 	DirectorMapScratch          = "scratch"
 	DirectorMapServerNames      = "server_names"
@@ -466,6 +485,7 @@ type DirectorMapSpecs struct {
 	Flows6        *ebpf.MapSpec `ebpf:"flows6"`
 	Fragments     *ebpf.MapSpec `ebpf:"fragments"`
 	PortStats     *ebpf.MapSpec `ebpf:"port_stats"`
+	QuicIds       *ebpf.MapSpec `ebpf:"quic_ids"`
 	ReasonStats   *ebpf.MapSpec `ebpf:"reason_stats"`
 	Scratch       *ebpf.MapSpec `ebpf:"scratch"`
 	ServerNames   *ebpf.MapSpec `ebpf:"server_names"`
@@ -529,6 +549,7 @@ type DirectorMaps struct {
 	Flows6        *ebpf.Map `ebpf:"flows6"`
 	Fragments     *ebpf.Map `ebpf:"fragments"`
 	PortStats     *ebpf.Map `ebpf:"port_stats"`
+	QuicIds       *ebpf.Map `ebpf:"quic_ids"`
 	ReasonStats   *ebpf.Map `ebpf:"reason_stats"`
 	Scratch       *ebpf.Map `ebpf:"scratch"`
 	ServerNames   *ebpf.Map `ebpf:"server_names"`
@@ -547,6 +568,7 @@ func (m *DirectorMaps) Close() error {
 		m.Flows6,
 		m.Fragments,
 		m.PortStats,
+		m.QuicIds,
 		m.ReasonStats,
 		m.Scratch,
 		m.ServerNames,

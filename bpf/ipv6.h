@@ -212,6 +212,8 @@ static __always_inline __u32 begin6(struct generation *g, const struct packet *p
 	__u32 id = persistent ? template6_server(g, t, now) : 0;
 	__u64 val;
 
+	if (UNLIKELY(svc->flags >= SERVICE_QUIC))
+		id = quic_server(p->ctx, g, p->l3, QUIC_WHAT(svc));
 	OPAQUE(id); /* that it is below SERVER_IDS the verifier must see here */
 	if (!store)
 		count(REASON_FLOW_LIMIT);
@@ -360,7 +362,7 @@ GLOBAL int ipv6(struct xdp_md *ctx, struct generation *g, __u32 l3)
 {
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
-	struct packet p = { .ctx = ctx, .eth = data };
+	struct packet p = { .ctx = ctx, .eth = data, .l3 = l3 };
 	struct ethhdr *eth = data;
 	struct scratch *x = get_scratch();
 	struct service6 *svc;

@@ -75,6 +75,21 @@ type ObserverPortStats struct {
 	}
 }
 
+type ObserverQuicIds struct {
+	_     structs.HostLayout
+	Seed  [3]uint64
+	Used  uint32
+	Pad   uint32
+	Shift [16384]uint16
+	Ids   [32768]struct {
+		_       structs.HostLayout
+		Id      uint64
+		Service uint16
+		Server  uint16
+		Pad     uint32
+	}
+}
+
 type ObserverReasons struct {
 	_     structs.HostLayout
 	Count [32]uint64
@@ -322,6 +337,7 @@ const (
 	ObserverMapFlows6           = "flows6"
 	ObserverMapFragments        = "fragments"
 	ObserverMapPortStats        = "port_stats"
+	ObserverMapQuicIds          = "quic_ids"
 	ObserverMapReasonStats      = "reason_stats"
 	ObserverMapScratch          = "scratch"
 	ObserverMapSeeLosses        = "see_losses"
@@ -423,6 +439,7 @@ type ObserverMapSpecs struct {
 	Flows6        *ebpf.MapSpec `ebpf:"flows6"`
 	Fragments     *ebpf.MapSpec `ebpf:"fragments"`
 	PortStats     *ebpf.MapSpec `ebpf:"port_stats"`
+	QuicIds       *ebpf.MapSpec `ebpf:"quic_ids"`
 	ReasonStats   *ebpf.MapSpec `ebpf:"reason_stats"`
 	Scratch       *ebpf.MapSpec `ebpf:"scratch"`
 	SeeLosses     *ebpf.MapSpec `ebpf:"see_losses"`
@@ -496,6 +513,7 @@ type ObserverMaps struct {
 	Flows6        *ebpf.Map `ebpf:"flows6"`
 	Fragments     *ebpf.Map `ebpf:"fragments"`
 	PortStats     *ebpf.Map `ebpf:"port_stats"`
+	QuicIds       *ebpf.Map `ebpf:"quic_ids"`
 	ReasonStats   *ebpf.Map `ebpf:"reason_stats"`
 	Scratch       *ebpf.Map `ebpf:"scratch"`
 	SeeLosses     *ebpf.Map `ebpf:"see_losses"`
@@ -517,6 +535,7 @@ func (m *ObserverMaps) Close() error {
 		m.Flows6,
 		m.Fragments,
 		m.PortStats,
+		m.QuicIds,
 		m.ReasonStats,
 		m.Scratch,
 		m.SeeLosses,

@@ -344,7 +344,16 @@ func testPackets(t *testing.T, usual bool) {
 // that passes is untouched, and of one that is sent only the MACs change.
 func FuzzPacket(f *testing.F) {
 	need.Root(f, "BPF programs")
-	p := loadTraffic(f, true)
+	s := traffic(true)
+	for _, svc := range quicSnapshot(true, dataplane.Keep).Services {
+		if svc.ServerIDLength != 0 {
+			s.Services = append(s.Services, svc)
+		}
+	}
+	p := loadQUIC(f, s)
+	f.Add(carrying(active, quicPort, short(0x40, cid(1, quicID(3, 4))))(1))
+	f.Add(carrying(active6, quicPort, long(0xe0, quic1, cid(1, quicID(3, 4))), with(hopByHop))(1))
+	f.Add(carrying(active6, quicLong, long(0xf0, quic2, cid(1, quicID(3, 8))), tags(3))(1))
 	f.Add(tcp(active, plain, "S").Bytes())
 	f.Add(tcp(active, plain, "A", options(3)).Bytes())
 	f.Add(udp(active, plain, payload(9), moreFragments).Bytes())

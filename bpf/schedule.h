@@ -149,4 +149,11 @@ static __always_inline __u32 schedule(struct generation *g, const struct service
 	return next_server(g, s);
 }
 
+/* The server that a QUIC connection without a flow is on already; quic.h. */
+GLOBAL int quic_server(struct xdp_md *ctx, struct generation *g, __u32 l3, __u32 what);
+
+/* Of the service: its id, and above 16 bits the length of its servers' IDs, 0: it has none. */
+#define QUIC_WHAT(s) ((s)->id | (__u32)(s)->flags / SERVICE_QUIC << 16)
+#define QUIC_LENGTH(what) ((what) >> 16)
+
 #endif

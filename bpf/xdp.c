@@ -11,7 +11,7 @@
  *	a configured service?              no: pass
  *	our address (role)?                no: pass, unless a peer asks for a flow
  *	a flow with a live server?         forward
- *	opens a connection?                schedule, store, forward
+ *	opens a connection?                schedule (or as quic.h says), store, forward
  *	otherwise                          second chance at a peer, or pass
  *
  * IPv6 (ipv6.h) is asked the same by a function of its own. Up to two VLAN tags
@@ -44,6 +44,7 @@
 #include "ipv6.h"
 #include "later.h"
 #include "lease.h"
+#include "quic.h"
 #include "tunnel.h"
 
 char _license[] SEC("license") = "Dual MIT/GPL";
@@ -128,6 +129,8 @@ static __always_inline __u32 begin(struct generation *g, const struct packet *p,
 	__u32 id = persistent ? template_server(g, svc, p, now) : 0;
 	__u64 val;
 
+	if (UNLIKELY(svc->flags >= SERVICE_QUIC))
+		id = quic_server(p->ctx, g, p->l3, QUIC_WHAT(svc));
 	if (!store)
 		count(REASON_FLOW_LIMIT);
 	if (!id) {

@@ -45,6 +45,9 @@ type RealServer struct {
 	// valid means not known yet, like no MAC; MTU 0 is 1500.
 	Source netip.Addr
 	MTU    int
+	// ServerID is what the server writes into the QUIC connection IDs it
+	// chooses, Service.ServerIDLength bytes, each server another one.
+	ServerID []byte
 	// Upper and Lower are thresholds of connections: at Upper the server gets
 	// no more until it is below Lower (0: three quarters of Upper). 0: none.
 	Upper, Lower uint32
@@ -83,6 +86,9 @@ type Timeouts struct {
 	TCP, TCPFin, UDP time.Duration
 }
 
+// MaxServerID is the most bytes a ServerID has.
+const MaxServerID = 8
+
 // Service is a virtual service with the real servers that should have its
 // traffic now. A server that is not listed has left: its flows end as Lost says.
 type Service struct {
@@ -94,7 +100,13 @@ type Service struct {
 	Persistence    Persistence
 	// OnePacket schedules each datagram by itself: no flow is kept.
 	OnePacket bool
-	Timeouts  Timeouts
-	Lost      Lost
-	Servers   []RealServer
+	// ServerIDLength is how many bytes of a QUIC connection ID, after the first,
+	// name the server that chose it: the plaintext form of QUIC-LB
+	// (draft-ietf-quic-load-balancers). A datagram without a flow that bears
+	// one goes to that server, so a connection stays when its client's address
+	// changes. 1 to MaxServerID, of UDP alone; 0: only addresses tell.
+	ServerIDLength int
+	Timeouts       Timeouts
+	Lost           Lost
+	Servers        []RealServer
 }

@@ -38,4 +38,6 @@ var explanations = map[string]string{
 	"tunnel_silent":   "dropped: too big for the tunnel, and the sender cannot be told: too many such packets, or no address",
 	"tunnel_fragment": "passed: too big for the tunnel, but it may be fragmented, which XDP cannot",
 	"tunnel_no_room":  "dropped: the driver leaves no room for an outer header",
+	"quic_kept":       "forwarded by the connection's ID: the client of a QUIC connection has another address",
+	"quic_unknown":    "scheduled: its QUIC connection ID names no real server",
 }

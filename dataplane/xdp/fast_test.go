@@ -39,11 +39,17 @@ func fastConfig(n int) dataplane.Snapshot {
 					svc.Lost = dataplane.Reschedule
 				case 4:
 					svc.Scheduler = "sh"
+					if protocol == dataplane.UDP {
+						svc.ServerIDLength = 1 // the payloads are all zero
+					}
 				}
 				for i := range byte(4) {
 					r := server(int(i) + 1)
 					if vip.Is6() {
 						r.Addr = netip.AddrFrom16([16]byte{0xfd, 15: i + 1})
+					}
+					if svc.ServerIDLength != 0 {
+						r.ServerID = []byte{i}
 					}
 					if int(i) == n%5 {
 						r.MAC = nil // not known for a while

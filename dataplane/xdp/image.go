@@ -98,6 +98,7 @@ func flags(svc dataplane.Service, served bool) (f bpf.DirectorServiceFlags) {
 	if svc.OnePacket {
 		f |= bpf.DirectorServiceFlagsSERVICE_ONE_PACKET
 	}
+	f |= bpf.DirectorServiceFlagsSERVICE_QUIC * bpf.DirectorServiceFlags(svc.ServerIDLength)
 	if svc.Persistence.Timeout != 0 {
 		f |= bpf.DirectorServiceFlagsSERVICE_PERSISTENT
 	}

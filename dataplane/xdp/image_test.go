@@ -146,6 +146,18 @@ func TestBadSnapshots(t *testing.T) {
 		{"one-packet persistence", func(s *dataplane.Snapshot) {
 			s.Services[1].OnePacket, s.Services[1].Persistence.Timeout = true, time.Minute
 		}, "cannot do both"},
+		{"QUIC over TCP", func(s *dataplane.Snapshot) { s.Services[0].ServerIDLength = 4 }, "for udp only"},
+		{"long server IDs", func(s *dataplane.Snapshot) { s.Services[1].ServerIDLength = 9 }, "choose 1 to 8"},
+		{"short server IDs", func(s *dataplane.Snapshot) { s.Services[1].ServerIDLength = -1 }, "choose 1 to 8"},
+		{"no server ID", func(s *dataplane.Snapshot) { s.Services[1].ServerIDLength = 4 }, "real server 172.16.0.1: the server ID  has 0 bytes, not 4"},
+		{"server ID twice", func(s *dataplane.Snapshot) {
+			svc := &s.Services[1]
+			svc.ServerIDLength, svc.Servers[0].ServerID, svc.Servers[1].ServerID = 2, []byte{0xa, 1}, []byte{0xa, 1}
+		}, "real servers 172.16.0.1 and 172.16.0.2 have the same server ID 0a01"},
+		{"QUIC by the packet", func(s *dataplane.Snapshot) { s.Services[1].ServerIDLength, s.Services[1].OnePacket = 4, true }, "keeps no QUIC connection"},
+		{"QUIC by the client", func(s *dataplane.Snapshot) {
+			s.Services[1].ServerIDLength, s.Services[1].Persistence.Timeout = 4, time.Minute
+		}, "cannot do both: persistence and QUIC"},
 		{"flag of rr", func(s *dataplane.Snapshot) { s.Services[0].SchedulerFlags = []string{"sh-port"} }, `no flag "sh-port" of scheduler rr`},
 		{"flag of another", func(s *dataplane.Snapshot) {
 			s.Services[0].Scheduler, s.Services[0].SchedulerFlags = "mh", []string{"sh-port"}

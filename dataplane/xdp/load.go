@@ -28,6 +28,7 @@ type kernelSide struct {
 	flows        mapping[bpf.DirectorBucket]
 	flows6       mapping[bpf.DirectorBucket6]
 	fragments    mapping[bpf.DirectorBucket6]
+	quic         mapping[bpf.DirectorQuicIds]
 	turns        mapping[bpf.DirectorTurn]
 	serviceNames mapping[bpf.DirectorServiceName]
 	serverNames  mapping[bpf.DirectorServerName]
@@ -164,7 +165,7 @@ func refine(err error) error {
 }
 
 func (k *kernelSide) mapAll() error {
-	var errs [7]error
+	var errs [8]error
 	k.state, errs[0] = mapArray[bpf.DirectorState](k.objects.State)
 	k.flows, errs[1] = mapArray[bpf.DirectorBucket](k.objects.Flows)
 	k.turns, errs[2] = mapArray[bpf.DirectorTurn](k.objects.Turns)
@@ -172,6 +173,7 @@ func (k *kernelSide) mapAll() error {
 	k.serverNames, errs[4] = mapArray[bpf.DirectorServerName](k.objects.ServerNames)
 	k.flows6, errs[5] = mapArray[bpf.DirectorBucket6](k.objects.Flows6)
 	k.fragments, errs[6] = mapArray[bpf.DirectorBucket6](k.objects.Fragments)
+	k.quic, errs[7] = mapArray[bpf.DirectorQuicIds](k.objects.QuicIds)
 	return errors.Join(errs[:]...)
 }
 
@@ -182,7 +184,7 @@ func (k *kernelSide) close() error {
 	}
 	return errors.Join(
 		k.state.unmap(), k.flows.unmap(), k.flows6.unmap(), k.fragments.unmap(), k.turns.unmap(),
-		k.serviceNames.unmap(), k.serverNames.unmap(),
+		k.quic.unmap(), k.serviceNames.unmap(), k.serverNames.unmap(),
 		k.objects.Close(),
 	)
 }
@@ -195,6 +197,7 @@ func (k *kernelSide) pinned() map[string]*ebpf.Map {
 		bpf.DirectorMapFlows6:       k.objects.Flows6,
 		bpf.DirectorMapFragments:    k.objects.Fragments,
 		bpf.DirectorMapTurns:        k.objects.Turns,
+		bpf.DirectorMapQuicIds:      k.objects.QuicIds,
 		bpf.DirectorMapBudgets:      k.objects.Budgets,
 		bpf.DirectorMapServerStats:  k.objects.ServerStats,
 		bpf.DirectorMapReasonStats:  k.objects.ReasonStats,

@@ -111,8 +111,8 @@ func unlink(path string) error {
 func (p *pins) path(map_ string) string { return filepath.Join(p.maps, map_) }
 
 // adopt opens the maps a predecessor left, if they are what spec wants: all of
-// them, or all but a flow table (another size was configured), or none. The
-// caller closes them.
+// them, or all but a flow table (another size was configured) and that of QUIC
+// (it knew of none), or none. The caller closes them.
 func (p *pins) adopt(spec *ebpf.CollectionSpec, log *slog.Logger) map[string]*ebpf.Map {
 	found := map[string]*ebpf.Map{}
 	get := func(name string) error {
@@ -127,7 +127,8 @@ func (p *pins) adopt(spec *ebpf.CollectionSpec, log *slog.Logger) map[string]*eb
 		return nil
 	}
 	for _, name := range pinnedNames() {
-		if name == bpf.DirectorMapFlows || name == bpf.DirectorMapFlows6 {
+		switch name {
+		case bpf.DirectorMapFlows, bpf.DirectorMapFlows6, bpf.DirectorMapQuicIds:
 			continue
 		}
 		if err := get(name); err != nil {
@@ -142,6 +143,9 @@ func (p *pins) adopt(spec *ebpf.CollectionSpec, log *slog.Logger) map[string]*eb
 		if err := get(name); err != nil {
 			log.Warn("the flow table has another size now: beginning with an empty one", "map", name, "error", err)
 		}
+	}
+	if err := get(bpf.DirectorMapQuicIds); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		log.Warn("the server IDs of QUIC are unknown until the next generation", "map", bpf.DirectorMapQuicIds, "error", err)
 	}
 	return found
 }

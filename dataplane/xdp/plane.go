@@ -239,6 +239,9 @@ func (p *Plane) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 	if err := compile(p.scratch, s, slots, p.own, p.ids, since, p.kernel.aging, left); err != nil {
 		return 0, invalid("%v", err)
 	}
+	if err := p.applyQUIC(s, left); err != nil {
+		return 0, invalid("%v", err)
+	}
 	p.compileEgress(p.scratch, s, left)
 	if err := p.openEgress(p.scratch); err != nil {
 		return 0, unavailable("%w", err)

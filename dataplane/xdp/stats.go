@@ -40,6 +40,8 @@ var reasonNames = [...]string{
 	bpf.DirectorReasonREASON_TUNNEL_SILENT:   "tunnel_silent",
 	bpf.DirectorReasonREASON_TUNNEL_FRAGMENT: "tunnel_fragment",
 	bpf.DirectorReasonREASON_TUNNEL_NO_ROOM:  "tunnel_no_room",
+	bpf.DirectorReasonREASON_QUIC_KEPT:       "quic_kept",
+	bpf.DirectorReasonREASON_QUIC_UNKNOWN:    "quic_unknown",
 }
 
 // fragmentSentOn counts what early did, beside what the program did.

@@ -130,6 +130,9 @@ func Carries(svc dataplane.Service) error {
 			return fmt.Errorf("the xdp plane knows no flag %q of scheduler %s", f, svc.Scheduler)
 		}
 	}
+	if err := validateQUIC(svc); err != nil {
+		return err
+	}
 	if p, most := svc.Persistence, svc.VIP.BitLen(); p.Timeout < 0 || p.Timeout > maxTimeout || p.PrefixLen < 0 || p.PrefixLen > most || p.Timeout == 0 && p.PrefixLen != 0 {
 		return fmt.Errorf("persistence of %s for prefixes of %d bits: choose a time up to %s and 1 to %d bits", p.Timeout, p.PrefixLen, maxTimeout, most)
 	}
