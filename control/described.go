@@ -2,6 +2,7 @@ package control
 
 import (
 	"cmp"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"time"
@@ -17,6 +18,7 @@ type ServiceSettings struct {
 	PersistentBits int           `json:"persistent_bits,omitempty"` // of clients' addresses that count as one
 	Engine         string        `json:"persistence_engine,omitempty"`
 	OnePacket      bool          `json:"one_packet,omitempty"`
+	ServerIDLength int           `json:"quic_server_id_length,omitempty"`
 }
 
 // ServerSettings are how a real server in the table gets its packets, and how
@@ -27,6 +29,7 @@ type ServerSettings struct {
 	TunnelPort uint16 `json:"tunnel_port,omitempty"`
 	Upper      uint32 `json:"upper,omitempty"`
 	Lower      uint32 `json:"lower,omitempty"`
+	ServerID   string `json:"quic_server_id,omitempty"` // in hexadecimal digits
 }
 
 // describe takes the settings of the services from the snapshot in force.
@@ -44,14 +47,15 @@ func (s *State) describe(snap dataplane.Snapshot) {
 
 func (s *ServiceState) describe(svc *dataplane.Service) {
 	s.ServiceSettings = ServiceSettings{
-		SchedulerFlags: svc.SchedulerFlags, OnePacket: svc.OnePacket,
+		SchedulerFlags: svc.SchedulerFlags, OnePacket: svc.OnePacket, ServerIDLength: svc.ServerIDLength,
 		Persistent: svc.Persistence.Timeout, PersistentBits: svc.Persistence.PrefixLen, Engine: svc.Persistence.Engine,
 	}
 	for i := range svc.Servers {
 		r := &svc.Servers[i]
 		for j := range s.Servers {
 			if to := &s.Servers[j]; to.InTable && to.key.Server == r.Addr {
-				to.ServerSettings = ServerSettings{Port: r.Port, TunnelPort: r.TunnelPort, Upper: r.Upper, Lower: r.Lower}
+				to.ServerSettings = ServerSettings{Port: r.Port, TunnelPort: r.TunnelPort, Upper: r.Upper, Lower: r.Lower,
+					ServerID: hex.EncodeToString(r.ServerID)}
 				if r.Forward != dataplane.Gate {
 					to.Forward = r.Forward.String()
 				}
@@ -69,7 +73,7 @@ func (s *ServiceState) Described() (dataplane.Service, error) {
 		return dataplane.Service{}, err
 	}
 	svc := dataplane.Service{
-		ServiceKey: key, Scheduler: s.Scheduler, SchedulerFlags: s.SchedulerFlags, OnePacket: s.OnePacket,
+		ServiceKey: key, Scheduler: s.Scheduler, SchedulerFlags: s.SchedulerFlags, OnePacket: s.OnePacket, ServerIDLength: s.ServerIDLength,
 		Persistence: dataplane.Persistence{Timeout: s.Persistent, PrefixLen: s.PersistentBits, Engine: s.Engine},
 	}
 	for i := range s.Servers {
@@ -85,9 +89,15 @@ func (s *ServiceState) Described() (dataplane.Service, error) {
 		if !ok {
 			return dataplane.Service{}, fmt.Errorf("service %s: real server %s: forward %q", s.Service, addr, r.Forward)
 		}
+		var id []byte
+		if r.ServerID != "" {
+			if id, err = hex.DecodeString(r.ServerID); err != nil {
+				return dataplane.Service{}, fmt.Errorf("service %s: real server %s: QUIC server ID: %w", s.Service, addr, err)
+			}
+		}
 		svc.Servers = append(svc.Servers, dataplane.RealServer{
 			Addr: addr, Weight: r.Effective, Forward: forward,
-			Port: r.Port, TunnelPort: r.TunnelPort, Upper: r.Upper, Lower: r.Lower,
+			Port: r.Port, TunnelPort: r.TunnelPort, Upper: r.Upper, Lower: r.Lower, ServerID: id,
 		})
 	}
 	return svc, nil

@@ -25,6 +25,10 @@ func TestDescribed(t *testing.T) {
 			},
 		},
 		{ServiceKey: mark, Scheduler: "rr", OnePacket: true, Servers: []dataplane.RealServer{{Addr: server1, Weight: 1, Forward: dataplane.IPIP}, {Addr: server2, Weight: 1}}},
+		{
+			ServiceKey: dataplane.ServiceKey{VIP: http80.VIP, Port: 443, Protocol: dataplane.UDP}, Scheduler: "rr", ServerIDLength: 2,
+			Servers: []dataplane.RealServer{{Addr: server1, Weight: 1, ServerID: []byte{0, 0}}, {Addr: server2, Weight: 1, ServerID: []byte{0xa, 2}}},
+		},
 	}}
 	var s State
 	for _, svc := range snap.Services {
@@ -57,6 +61,7 @@ func TestDescribed(t *testing.T) {
 	for want, spoil := range map[string]func(*ServiceState){
 		"service \"web\"":  func(s *ServiceState) { s.Service = "web" },
 		"real server":      func(s *ServiceState) { s.Servers[0].Address = "server1" },
+		"QUIC server ID":   func(s *ServiceState) { s.Servers[0].ServerID = "0g" },
 		`forward "pigeon"`: func(s *ServiceState) { s.Servers[0].Forward = "pigeon" },
 	} {
 		bad := back.Services[0]

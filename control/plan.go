@@ -128,9 +128,9 @@ func bare(s *config.Service) dataplane.Service {
 	return dataplane.Service{
 		ServiceKey: serviceKey(s), Scheduler: s.Scheduler, SchedulerFlags: s.SchedulerFlags,
 		Persistence: dataplane.Persistence{Timeout: s.Persistent.Timeout, PrefixLen: s.Persistent.PrefixLen},
-		OnePacket:   s.OnePacket,
-		Timeouts:    dataplane.Timeouts{TCP: s.Timeouts.TCP, TCPFin: s.Timeouts.TCPFin, UDP: s.Timeouts.UDP},
-		Lost:        lostFates[s.Lost],
+		OnePacket:   s.OnePacket, ServerIDLength: s.QUIC.ServerIDLength,
+		Timeouts: dataplane.Timeouts{TCP: s.Timeouts.TCP, TCPFin: s.Timeouts.TCPFin, UDP: s.Timeouts.UDP},
+		Lost:     lostFates[s.Lost],
 	}
 }
 
@@ -216,6 +216,7 @@ func realServer(cfg *config.Config, s *config.Server, weight uint32, f Facts) da
 func without(s *config.Server, n Neighbour) dataplane.RealServer {
 	r := dataplane.RealServer{
 		Addr: s.Addr, Forward: forwards[s.Forward], Port: s.Port, TunnelPort: s.TunnelPort, Upper: s.Upper, Lower: s.Lower,
+		ServerID: s.ID(),
 	}
 	if r.Tunnelled() {
 		r.Source, r.MTU = n.Way.Source, n.Way.MTU

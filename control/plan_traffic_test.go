@@ -43,6 +43,11 @@ services:
     timeouts: {}
     check: {type: none}
     servers: [{address: 192.168.145.203, forward: masq, port: 99}]
+  - virtual: 192.168.145.101:443
+    protocol: udp
+    quic: {server_id_length: 3}
+    check: {type: none}
+    servers: [{address: 192.168.145.200, server_id: 00000a}]
   - fwmark: 7
     timeouts: {udp: 9s}
     check: {type: none}
@@ -86,6 +91,10 @@ dataplane: {interface: eth0}
 		{
 			ServiceKey: dataplane.ServiceKey{VIP: testVIP, Port: 9, Protocol: dataplane.SCTP}, Scheduler: "rr", Lost: dataplane.Reschedule,
 			Servers: []dataplane.RealServer{{Addr: nat, Weight: 1, Forward: dataplane.Masq, Port: 99}},
+		},
+		{
+			ServiceKey: dataplane.ServiceKey{VIP: testVIP, Port: 443, Protocol: dataplane.UDP}, Scheduler: "rr", ServerIDLength: 3,
+			Servers: []dataplane.RealServer{{Addr: web, Weight: 1, MAC: mac1, ServerID: []byte{0, 0, 10}}},
 		},
 		{
 			ServiceKey: dataplane.ServiceKey{VIP: netip.IPv6Unspecified(), Mark: 7}, Scheduler: "rr", Timeouts: dataplane.Timeouts{UDP: 9 * time.Second},

@@ -55,7 +55,7 @@ var bad = []struct {
 		`14:32: unknown key "dev" in vips: did you mean "interface"?`,
 	}},
 	{"unknown key in services", []string{"    check:", "    colour: red\n    check:"}, []string{
-		`17:5: unknown key "colour" in services: want virtual, fwmark, protocol, scheduler, scheduler_flags, persistent, one_packet, timeouts, lost, quiescent, check, servers or fallback`,
+		`17:5: unknown key "colour" in services: want virtual, fwmark, protocol, scheduler, scheduler_flags, persistent, one_packet, quic, timeouts, lost, quiescent, check, servers or fallback`,
 	}},
 	{"unknown key in servers, another's word", []string{"weight: 2", "lvs_method: DR"}, []string{
 		`20:32: unknown key "lvs_method" in servers: did you mean "forward"?`,
@@ -565,6 +565,44 @@ dataplane:`}, []string{
 		"18:17: one_packet sends each datagram to another server, persistent all of a client to one: remove one of them",
 		"20:21: udp has no effect with one_packet, which keeps no connections: remove it",
 		"21:11: lost has no effect with one_packet, which keeps no connections: remove it",
+	}},
+	{"quic of tcp", []string{"    check:", "    quic: {server_id_length: 4}\n    check:"}, []string{
+		"17:30: quic is for udp: remove it, or write protocol: udp",
+	}},
+	{"quic of a mark", []string{"virtual: 192.0.2.101:80", "fwmark: 7", "    check:", "    quic: {server_id_length: 4}\n    check:", "ok}", "ok, port: 80}"}, []string{
+		"17:30: quic has no effect with fwmark, whose packets only IPVS carries: remove one of them",
+	}},
+	{"quic by the packet", []string{"    check:", "    protocol: udp\n    one_packet: true\n    quic: {server_id_length: 4}\n    check:"}, []string{
+		"19:30: quic keeps a connection on its server, one_packet sends each datagram to another: remove one of them",
+	}},
+	{"quic by the client", []string{"    check:", "    protocol: udp\n    persistent: {timeout: 1m}\n    quic: {server_id_length: 4}\n    check:"}, []string{
+		"19:30: quic keeps a connection on its server, persistent all of a client address: remove one of them",
+	}},
+	{"quic without a length", []string{"    check:", "    protocol: udp\n    quic: {server_id: 0a}\n    check:"}, []string{
+		`18:5: server_id_length is missing in quic: write how many bytes of a connection ID are the server's, such as server_id_length: 4`,
+		`18:12: unknown key "server_id" in quic: want server_id_length`,
+	}},
+	{"quic with long IDs", []string{"    check:", "    protocol: udp\n    quic: {server_id_length: 9}\n    check:", "weight: 2", "server_id: 0a"}, []string{
+		"18:30: server_id_length: 9 is out of range: want 1 to 8",
+	}},
+	{"server IDs", []string{"    check:", "    protocol: udp\n    quic: {server_id_length: 2}\n    fallback: {address: 192.0.2.209, server_id: 0B01}\n    check:",
+		"{address: 192.0.2.201, weight: 2}", `{address: 192.0.2.201, server_id: 0b01}
+      - {address: 192.0.2.202, server_id: '0B01'}
+      - {address: 192.0.2.203, server_id: 0b}
+      - {address: 192.0.2.204, server_id: web4}
+      - {address: 192.0.2.205, server_id: 0b1}
+      - {address: 192.0.2.206, server_id: ''}
+      - {address: 192.0.2.207, server_id: 1234}`}, []string{
+		"19:49: server_id: 0b01 is that of 192.0.2.201 already: give each server its own",
+		"22:9: server_id is missing in servers: write the bytes by which its QUIC connection IDs name it, such as server_id: 0a0a",
+		"24:43: server_id: 0b01 is that of 192.0.2.201 already: give each server its own",
+		"25:43: server_id: 0b has 1 byte, server_id_length is 2: write 4 hexadecimal digits",
+		`26:43: server_id: "web4" is no string of bytes: write each as two hexadecimal digits, such as 0a0b0c0d`,
+		`27:43: server_id: "0b1" is no string of bytes: write each as two hexadecimal digits, such as 0a0b0c0d`,
+		`28:43: server_id: "" is no string of bytes: write each as two hexadecimal digits, such as 0a0b0c0d`,
+	}},
+	{"a server ID without quic", []string{"weight: 2", "server_id: 0a0b0c"}, []string{
+		"20:43: server_id has no effect in a service without quic: remove it, or write quic: {server_id_length: 3}",
 	}},
 	{"timeouts", []string{"    check:", "    timeouts: {tcp: 1ms, tcpfin: 90500ms, udp: 5m, syn: 1m}\n    check:"}, []string{
 		"17:21: tcp: 1ms is too short: want 1s to 24h",

@@ -100,6 +100,7 @@ type Service struct {
 	SchedulerFlags []string
 	Persistent     Persistent
 	OnePacket      bool // each datagram is scheduled by itself; key: one_packet
+	QUIC           QUIC // udp: connections go by their IDs
 	Timeouts       Timeouts
 	Lost           string // fate of a removed server's connections: "reset" (default), "reschedule", "keep"
 	// Quiescent: a server whose check fails gets weight 0 and keeps its
@@ -132,6 +133,7 @@ type Server struct {
 	TunnelPort uint16     // UDP port of gue; default 6080, 0 with other methods; key: tunnel_port
 	Upper      uint32     // connections from which on it gets no more; 0: no limit
 	Lower      uint32     // and until it is below this; 0: three quarters of Upper
+	ServerID   string     // with Service.QUIC: its ID there, in hexadecimal digits, lower case; key: server_id
 	// Check is used instead of the service's check if not nil. It is whole:
 	// what the file does not say for this server has been taken from there.
 	Check *Check

@@ -411,7 +411,8 @@ func TestInterfaces(t *testing.T) {
 func TestReferenceIsComplete(t *testing.T) {
 	keys := map[string]string{"Addr": "address", "VIP": "virtual", "DataPlane": "dataplane", "VirtualHost": "virtual_host",
 		"AutoFailback": "auto_failback", "Legacy": "auto_failback", "StateDir": "state_dir", "VIPs": "vips", "TieBreaker": "tie_breaker",
-		"SchedulerFlags": "scheduler_flags", "OnePacket": "one_packet", "TunnelPort": "tunnel_port"}
+		"SchedulerFlags": "scheduler_flags", "OnePacket": "one_packet", "TunnelPort": "tunnel_port",
+		"ServerIDLength": "server_id_length", "ServerID": "server_id"}
 	var walk func(reflect.Type)
 	walk = func(typ reflect.Type) {
 		for i := range typ.NumField() {

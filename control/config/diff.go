@@ -100,6 +100,9 @@ func Diff(old, new *Config) []string {
 		if a.OnePacket != b.OnePacket {
 			say("%s: one_packet %v -> %v", what, a.OnePacket, b.OnePacket)
 		}
+		if a.QUIC != b.QUIC {
+			say("%s: quic %s -> %s", what, a.QUIC, b.QUIC)
+		}
 		if a.Timeouts != b.Timeouts {
 			say("%s: timeouts %s -> %s", what, show(a.Timeouts.String()), show(b.Timeouts.String()))
 		}
@@ -118,6 +121,9 @@ func Diff(old, new *Config) []string {
 			}
 			if a, b := x.How(), y.How(); a != b {
 				say("%s: forward %s -> %s", what, a, b)
+			}
+			if x.ServerID != y.ServerID {
+				say("%s: server_id %s -> %s", what, show(x.ServerID), show(y.ServerID))
 			}
 			// A check that only follows the service's has been reported there.
 			if (x.Check != nil || y.Check != nil) && x.check(a) != y.check(b) {
@@ -143,10 +149,11 @@ func fallbackOf(s Service) string {
 	if s.Fallback == nil {
 		return "none"
 	}
+	out := s.Fallback.Addr.String()
 	if how := s.Fallback.How(); how != "gate" {
-		return s.Fallback.Addr.String() + " by " + how
+		out += " by " + how
 	}
-	return s.Fallback.Addr.String()
+	return out + s.Fallback.named()
 }
 
 func show(v any) string {

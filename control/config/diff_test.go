@@ -82,7 +82,7 @@ func TestDiffAndLiveChange(t *testing.T) {
 func TestDiffKnowsEveryField(t *testing.T) {
 	known := map[reflect.Type]int{ // fields that Diff deals with; Config's File is left out
 		reflect.TypeFor[Config](): 9, reflect.TypeFor[Cluster](): 20, reflect.TypeFor[Group](): 4, reflect.TypeFor[VIP](): 3,
-		reflect.TypeFor[Service](): 15, reflect.TypeFor[Server](): 8, reflect.TypeFor[Persistent](): 2, reflect.TypeFor[Timeouts](): 3, reflect.TypeFor[DataPlane](): 6,
+		reflect.TypeFor[Service](): 16, reflect.TypeFor[Server](): 9, reflect.TypeFor[QUIC](): 1, reflect.TypeFor[Persistent](): 2, reflect.TypeFor[Timeouts](): 3, reflect.TypeFor[DataPlane](): 6,
 		reflect.TypeFor[Metrics](): 1, reflect.TypeFor[Sync](): 9, reflect.TypeFor[Control](): 1,
 	}
 	for typ, n := range known {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -44,6 +45,9 @@ func write(c *Config) string {
 			if v.n != 0 {
 				out += fmt.Sprintf(", %s: %d", v.key, v.n)
 			}
+		}
+		if s.ServerID != "" {
+			out += ", server_id: " + s.ServerID // unquoted, though YAML takes some for numbers
 		}
 		return out
 	}
@@ -137,6 +141,9 @@ func write(c *Config) string {
 		p("   scheduler: %s, scheduler_flags: [%s], one_packet: %v, quiescent: %v, check: %s,", s.Scheduler, strings.Join(s.SchedulerFlags, ", "), s.OnePacket, s.Quiescent, check(s.Check))
 		if !s.OnePacket {
 			p("   lost: %s,", s.Lost)
+		}
+		if s.QUIC != (QUIC{}) {
+			p("   quic: {server_id_length: %d},", s.QUIC.ServerIDLength)
 		}
 		if s.Persistent.Timeout != 0 {
 			mask := ""
@@ -380,6 +387,11 @@ func genTraffic(t *rapid.T, s *Service, i int) {
 		return
 	}
 	s.Lost = rapid.SampledFrom([]string{"reset", "reschedule", "keep"}).Draw(t, "lost")
+	if s.Protocol == "udp" && rapid.Bool().Draw(t, "quic") {
+		s.QUIC.ServerIDLength = rapid.IntRange(1, 8).Draw(t, "server ids")
+		s.Timeouts.UDP = second("udp")
+		return
+	}
 	if s.Persistent.Timeout = second("persistent"); s.Persistent.Timeout != 0 {
 		s.Persistent.PrefixLen = rapid.IntRange(0, s.VIP.BitLen()-1).Draw(t, "mask")
 	}
@@ -405,6 +417,11 @@ func genServer(t *rapid.T, s *Service, a netip.Addr, j int) Server {
 	case r.Forward == "masq" && s.LastPort == 0 && (s.Port != 0 || s.FWMark != 0):
 		// Not the service's, which would be no port of its own.
 		r.Port = rapid.SampledFrom([]uint16{0, 8080}).Draw(t, "port")
+	}
+	if n := s.QUIC.ServerIDLength; n != 0 {
+		id := rapid.SliceOfN(rapid.Byte(), n, n).Draw(t, "server id")
+		id[0] = byte(j) // each its own
+		r.ServerID = hex.EncodeToString(id)
 	}
 	if rapid.Bool().Draw(t, "full") {
 		r.Upper = rapid.Uint32Range(2, 1<<31-1).Draw(t, "upper")

@@ -144,6 +144,7 @@ func (d *decoder) servers(m *mapping, s *Service, f *facts, checkPort bool) []Se
 		srv := Server{Addr: addr.val, Weight: uint32(weight.val)}
 		d.forward(e, s, &srv, addr)
 		d.thresholds(e, &srv)
+		d.serverID(e, s, &srv, servers)
 		if e.has("check") {
 			own := e.sub("check")
 			c := d.check(own, s.Check)
@@ -179,6 +180,7 @@ func (d *decoder) fallback(m *mapping, s *Service, f *facts) *Server {
 	addr := d.serverAddress(e, s, f)
 	srv := Server{Addr: addr.val, Weight: 1}
 	d.forward(e, s, &srv, addr)
+	d.serverID(e, s, &srv, s.Servers)
 	for _, key := range []string{"weight", "check", "upper", "lower"} {
 		if x := slices.IndexFunc(e.entries, func(x *entry) bool { return x.key == key }); x >= 0 {
 			e.entries[x].used = true

@@ -70,6 +70,7 @@ func Summary(c *Config) string {
 			if how := r.How(); how != "gate" {
 				own = ", " + how
 			}
+			own += r.named()
 			if r.Check != nil {
 				own += ", " + r.Check.String()
 			}
@@ -78,9 +79,9 @@ func Summary(c *Config) string {
 		if s.Fallback != nil {
 			how := s.Fallback.How()
 			if how == "gate" {
-				line("  %s as fallback", s.Fallback.Addr)
+				line("  %s as fallback%s", s.Fallback.Addr, s.Fallback.named())
 			} else {
-				line("  %s as fallback, %s", s.Fallback.Addr, how)
+				line("  %s as fallback, %s%s", s.Fallback.Addr, how, s.Fallback.named())
 			}
 		}
 		if s.Quiescent {
@@ -145,6 +146,9 @@ func (s *Service) traits() []string {
 	}
 	if s.OnePacket {
 		out = append(out, "each datagram is scheduled by itself (one_packet)")
+	}
+	if s.QUIC != (QUIC{}) {
+		out = append(out, fmt.Sprintf("a QUIC connection stays on the server that its ID names when its client's address changes (%s)", s.QUIC))
 	}
 	if t := s.Timeouts; t != (Timeouts{}) {
 		out = append(out, "timeouts: "+t.String())
@@ -224,6 +228,9 @@ func advice(c *Config) []string {
 		}
 		if len(weights) == 0 {
 			say("service %s: every server has weight 0: only a fallback would serve", s.Name())
+		}
+		if s.QUIC != (QUIC{}) && c.DataPlane.Mode == "ipvs" {
+			say("service %s: quic has no effect with dataplane.mode ipvs, which keeps a connection only while its client's address stays", s.Name())
 		}
 		if s.Protocol == "udp" && s.Check.Type != "none" && s.Check.Port == s.Port {
 			say("service %s: the check asks tcp port %d, which must be open on the servers beside the udp port", s.Name(), s.Check.Port)

@@ -32,6 +32,7 @@ func (d *decoder) traffic(e *mapping, s *Service) {
 	case s.Persistent.Timeout != 0:
 		d.errorf(one.at, "one_packet sends each datagram to another server, persistent all of a client to one: remove one of them")
 	}
+	d.quic(e, s)
 	s.Timeouts = d.timeouts(e, s)
 	lost := read(e, "lost", "reset", oneOf([]string{"reset", "reschedule", "keep"}, nil))
 	s.Lost = lost.val

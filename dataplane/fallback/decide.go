@@ -84,6 +84,9 @@ func Decide(services []dataplane.Service, xdp, ipvs Candidate, choice Choice) ([
 			c.by(0, xdp, "")
 			c.Holds[1] = true
 		}
+		if svc.ServerIDLength != 0 && c.Plane == ipvs.Name {
+			c.Why += "; " + byAddress
+		}
 		out[i] = c
 	}
 	if len(hopeless) > 0 {
@@ -91,6 +94,10 @@ func Decide(services []dataplane.Service, xdp, ipvs Candidate, choice Choice) ([
 	}
 	return out, nil
 }
+
+// byAddress is what a service with server IDs lacks in IPVS, which carries it
+// all the same.
+const byAddress = "a QUIC connection stays on its server only while its client's address does, ipvs does not look at its ID"
 
 // by gives the service to a plane, if that can forward at present.
 func (c *Carriage) by(i int, p Candidate, why string) {

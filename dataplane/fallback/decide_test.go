@@ -30,6 +30,32 @@ func without(plane string, schedulers ...string) func(dataplane.Service) error {
 	}
 }
 
+// IPVS carries a service that goes by connection IDs, and what it lacks is said
+// while it does.
+func TestDecideQUIC(t *testing.T) {
+	svc := service(443, "rr")
+	svc.Protocol, svc.ServerIDLength = dataplane.UDP, 4
+	all := func(dataplane.Service) error { return nil }
+	for _, c := range []struct {
+		xdp, ipvs Candidate
+		choice    Choice
+		want      Carriage
+	}{
+		{Candidate{}, Candidate{}, Auto, Carriage{Plane: "xdp", Holds: [2]bool{true, true}}},
+		{Candidate{Down: "it is gone"}, Candidate{}, Auto, Carriage{Plane: "ipvs", Why: "it is gone; " + byAddress, Holds: [2]bool{true, true}}},
+		{Candidate{}, Candidate{}, IPVS, Carriage{Plane: "ipvs", Why: "chosen by the operator; " + byAddress, Holds: [2]bool{false, true}}},
+		{Candidate{Absent: "there is none"}, Candidate{}, Auto, Carriage{Plane: "ipvs", Why: "there is none; " + byAddress, Holds: [2]bool{false, true}}},
+		{Candidate{Absent: "there is none"}, Candidate{Down: "it is gone"}, Auto, Carriage{Why: "ipvs: it is gone; there is none", Holds: [2]bool{false, true}}},
+	} {
+		c.xdp.Name, c.ipvs.Name, c.xdp.Carries, c.ipvs.Carries = "xdp", "ipvs", all, all
+		c.want.Service = svc.ServiceKey
+		got, err := Decide([]dataplane.Service{svc}, c.xdp, c.ipvs, c.choice)
+		if err != nil || len(got) != 1 || got[0] != c.want {
+			t.Errorf("%+v, %v, want %+v", got, err, c.want)
+		}
+	}
+}
+
 // Three services: one for both planes, one for IPVS alone, one for XDP alone.
 func TestDecide(t *testing.T) {
 	const both, kernel, fast = "rr", "lblc", "timeouts"
