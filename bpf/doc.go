@@ -26,7 +26,11 @@
 //     is apart (IPv6, tags, fragments, ICMP errors, storing a flow) is a
 //     function of its own that is not static, which the verifier sees once.
 //
-//  6. The lease is over before the sockets of a daemon that died are closed
+//  6. A datagram that has a flow goes by it. One that has none, of a service
+//     with server IDs, goes to the server that its QUIC connection ID names
+//     (quic.h); every other one to the server whose turn it is.
+//
+//  7. The lease is over before the sockets of a daemon that died are closed
 //     (lease.h).
 //
 // observe.c is the same program for when somebody looks at single packets

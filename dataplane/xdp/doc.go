@@ -29,7 +29,12 @@
 //     of a SYN are taken by such: what a SYN makes is on probation, and a CPU
 //     stores only so many flows per second (Config.NewFlows). What is above is
 //     forwarded by a hash of the client.
-//  7. The flows of both families can be listed (Flows), given from elsewhere
+//  7. A QUIC connection of a service with server IDs (Service.ServerIDLength)
+//     stays on its server when the client's address changes, and when it comes to
+//     a plane that has no flow of it. It does so while the server is in the
+//     service, whatever its weight, or has left one whose Lost is Keep. A client
+//     with a flow to another server keeps that.
+//  8. The flows of both families can be listed (Flows), given from elsewhere
 //     (Insert) and watched for changes (Sweep) while packets come and go.
 //
 // # Generations
