@@ -115,6 +115,8 @@ func testQUIC(t *testing.T, vip netip.Addr) {
 	in := func(data []byte, change ...func(*planetest.Frame)) packet {
 		return carrying(vip, quicPort, data, change...)
 	}
+	endsEarly := long(0xe0, quic1, of(3))
+	endsEarly[5] = 4 // and yet the next byte would be right
 	tests := []struct {
 		description string
 		in          packet
@@ -146,7 +148,7 @@ func testQUIC(t *testing.T, vip netip.Addr) {
 		{"an Initial is scheduled, whatever its ID", in(long(0xc0, quic1, of(3))), 0, ""},
 		{"0-RTT is scheduled", in(long(0xd0, quic1, of(3))), 0, ""},
 		{"Handshake goes by its ID", in(long(0xe0, quic1, of(3))), 3, "quic_kept"},
-		{"Handshake with an ID that is too short", in(long(0xe0, quic1, of(3)[:4])), 0, "quic_unknown"},
+		{"Handshake with an ID that is too short", in(endsEarly), 0, "quic_unknown"},
 		{"an Initial of version 2", in(long(0xd0, quic2, of(3))), 0, ""},
 		{"0-RTT of version 2", in(long(0xe0, quic2, of(3))), 0, ""},
 		{"Handshake of version 2", in(long(0xf0, quic2, of(3))), 3, "quic_kept"},
@@ -222,6 +224,30 @@ func portOf(t *testing.T, frame []byte) []byte {
 	}
 	t.Fatalf("no port in %x", frame)
 	return nil
+}
+
+// Services may have the same IDs, and each has its own only.
+func TestQUICManyServices(t *testing.T) {
+	const services = 1000
+	idOf := func(port uint16) byte { return byte(uint32(port) * 0x9e3779b1 >> 30) } // of four
+	s := dataplane.Snapshot{VIPs: []dataplane.VIP{{Addr: active, Role: dataplane.Active}}}
+	for port := uint16(1); port <= services; port++ {
+		r := dataplane.RealServer{Addr: netip.MustParseAddr("192.168.145.12"), Weight: 1, MAC: rs(2), ServerID: []byte{idOf(port)}}
+		s.Services = append(s.Services, dataplane.Service{
+			ServiceKey: dataplane.ServiceKey{VIP: active, Port: port, Protocol: dataplane.UDP}, Scheduler: "rr", ServerIDLength: 1,
+			Servers: []dataplane.RealServer{r},
+		})
+	}
+	p := loadQUIC(t, s)
+	for other, counted := range []string{"quic_kept", "quic_unknown", "quic_unknown", "quic_unknown"} {
+		before := reasons(t, p)[counted]
+		for port := uint16(1); port <= services; port++ {
+			run(t, p.Program(), carrying(active, port, short(0x40, cid(1, []byte{idOf(port) ^ byte(other)})))(other))
+		}
+		if n := reasons(t, p)[counted] - before; n != services {
+			t.Errorf("%d of %d services: %s", n, services, counted)
+		}
+	}
 }
 
 // A client whose address changes again and again stays on the server of its

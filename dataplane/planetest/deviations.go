@@ -30,6 +30,8 @@ const (
 	// PortKeepsServer: a connection from the port of one that has ended by FIN
 	// gets its server, while the plane remembers that; after a RST it does not.
 	PortKeepsServer Deviation = "a connection from the port of one that ended by FIN gets the same server"
+	// AddressOnly: a client's other address is another connection.
+	AddressOnly Deviation = "the IDs of QUIC connections are not looked at"
 )
 
 // deviates tells whether the plane does, and notes it in the test's log.

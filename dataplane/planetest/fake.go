@@ -151,7 +151,8 @@ func clone(s dataplane.Snapshot) dataplane.Snapshot {
 	for i := range s.Services {
 		s.Services[i].Servers = slices.Clone(s.Services[i].Servers)
 		for j := range s.Services[i].Servers {
-			s.Services[i].Servers[j].MAC = slices.Clone(s.Services[i].Servers[j].MAC)
+			r := &s.Services[i].Servers[j]
+			r.MAC, r.ServerID = slices.Clone(r.MAC), slices.Clone(r.ServerID)
 		}
 	}
 	return s
@@ -338,7 +339,10 @@ func (f *Fake) serve(s dataplane.Snapshot, svc dataplane.Service, fr Frame, peer
 	default:
 		return leave("no_flow")
 	}
-	r, ok := f.schedule(svc, fr)
+	r, ok := named(svc, fr)
+	if !ok {
+		r, ok = f.schedule(svc, fr)
+	}
 	if !ok {
 		return leave("no_server")
 	}
@@ -378,6 +382,21 @@ func client(svc dataplane.Service, fr Frame) clientKey {
 	network, err := addr.Prefix(n)
 	must(err)
 	return clientKey{network.Addr(), svc.ServiceKey}
+}
+
+// named is the server that a QUIC connection ID names. Only short headers have
+// one here: the suite has no Handshake packets.
+func named(svc dataplane.Service, fr Frame) (dataplane.RealServer, bool) {
+	const id = 2 // behind the first bytes of packet and connection ID
+	data, n := fr.payload(), svc.ServerIDLength
+	if n == 0 || len(data) < id+n || data[0]&0x80 != 0 || data[1]>>5 == 7 {
+		return dataplane.RealServer{}, false
+	}
+	i := slices.IndexFunc(svc.Servers, func(r dataplane.RealServer) bool { return bytes.Equal(r.ServerID, data[id:id+n]) })
+	if i < 0 {
+		return dataplane.RealServer{}, false
+	}
+	return svc.Servers[i], true
 }
 
 // schedule chooses the server of a new flow.

@@ -29,6 +29,7 @@ type Frame struct {
 	Offset     uint16             // fragment offset, in units of 8 bytes; of IPv6 a later one has no transport header
 	ID         uint32             // of the datagram; 16 bits in IPv4
 	Payload    int                // bytes of transport payload
+	Data       []byte             // what it begins with, at most Payload bytes; the rest is zero
 }
 
 // Extension is an extension header of IPv6 (RFC 8200, section 4).
@@ -89,7 +90,7 @@ func (f Frame) bytes4() []byte {
 		&layers.Ethernet{SrcMAC: f.Src, DstMAC: f.Dst, EthernetType: layers.EthernetTypeIPv4}, ip,
 	}
 	stack = append(stack, gopacket.Payload(f.transport(ip)))
-	return serialize(append(stack, gopacket.Payload(make([]byte, f.Payload)))...)
+	return serialize(append(stack, gopacket.Payload(f.payload()))...)
 }
 
 func (f Frame) bytes6() []byte {
@@ -99,7 +100,14 @@ func (f Frame) bytes6() []byte {
 	}
 	return serialize(
 		&layers.Ethernet{SrcMAC: f.Src, DstMAC: f.Dst, EthernetType: layers.EthernetTypeIPv6}, ip,
-		gopacket.Payload(f.extensions()), gopacket.Payload(f.transport(ip)), gopacket.Payload(make([]byte, f.Payload)))
+		gopacket.Payload(f.extensions()), gopacket.Payload(f.transport(ip)), gopacket.Payload(f.payload()))
+}
+
+// payload is all of the transport payload.
+func (f Frame) payload() []byte {
+	b := make([]byte, f.Payload)
+	copy(b, f.Data)
+	return b
 }
 
 func (f Frame) fragment() bool { return f.MF || f.Offset != 0 }
@@ -173,7 +181,7 @@ func (f Frame) transport(ip gopacket.NetworkLayer) []byte {
 		return nil
 	}
 	options := gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: ip != nil}
-	payload := gopacket.Payload(make([]byte, f.Payload))
+	payload := gopacket.Payload(f.payload())
 	buf := gopacket.NewSerializeBuffer()
 	switch f.Protocol {
 	case dataplane.TCP:

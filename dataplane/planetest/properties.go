@@ -29,6 +29,7 @@ var properties = []property{
 	{"persistence", func(s *dataplane.Service) { s.Persistence.Timeout = time.Hour }, false, testByAddress},
 	{"persistence of a network", func(s *dataplane.Service) { s.Persistence = dataplane.Persistence{Timeout: time.Hour, PrefixLen: 24} }, false, testPersistence},
 	{"one packet", func(s *dataplane.Service) { s.OnePacket = true }, true, testOnePacket},
+	{"server IDs", serverIDs, true, testServerIDs},
 	{"lost: keep", func(s *dataplane.Service) { s.Lost = dataplane.Keep }, false, testKeep},
 	{"lost: reschedule", func(s *dataplane.Service) { s.Lost = dataplane.Reschedule }, false, testReschedule},
 	{"lost: reschedule udp", func(s *dataplane.Service) { s.Lost = dataplane.Reschedule }, true, testLostRescheduled},

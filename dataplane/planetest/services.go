@@ -99,6 +99,59 @@ func testOnePacket(b *bench, _ dataplane.Snapshot) {
 	}
 }
 
+// serverIDs gives a service server IDs of two bytes.
+func serverIDs(s *dataplane.Service) {
+	s.ServerIDLength = 2
+	for i := range s.Servers {
+		s.Servers[i].ServerID = []byte{0xa0, byte(i + 1)}
+	}
+}
+
+// A datagram without a flow goes to the server that its QUIC connection ID
+// names, if that is in the service, whatever its weight.
+func testServerIDs(b *bench, _ dataplane.Snapshot) {
+	svc := dataplane.Service{ServiceKey: dns, Scheduler: "rr", Servers: servers(3)}
+	serverIDs(&svc)
+	svc.Servers[2].Weight = 0
+	b.serve(svc)
+	const short, initial = 0x40, 0xc0 // RFC 9000 section 17
+	clients, turn := 0, 0
+	quic := func(first, id byte) Frame {
+		clients++
+		f := b.frame(dns, clients, "")
+		f.Payload, f.Data = 30, []byte{first, 0x11, 0xa0, id}
+		if first == initial {
+			f.Data = []byte{first, 0, 0, 0, 1, 8, 0x11, 0xa0, id}
+		}
+		return f
+	}
+	byTurns := func(f Frame) {
+		b.Helper()
+		b.expectTo(f, svc.Servers[turn%2])
+		turn++
+	}
+	byID := func(id byte) {
+		b.Helper()
+		if f := quic(short, id); b.deviates(AddressOnly) {
+			byTurns(f)
+		} else {
+			b.expectTo(f, server(id, 1))
+			f.Data = nil // it has a flow now
+			b.expectTo(f, server(id, 1))
+		}
+	}
+	for range 3 {
+		byID(2)
+		byID(3)
+		byTurns(quic(short, 4))
+		byTurns(quic(initial, 2))
+	}
+	svc.Servers = svc.Servers[:2]
+	b.serve(svc)
+	byTurns(quic(short, 3))
+	byID(2)
+}
+
 func testReschedule(b *bench, _ dataplane.Snapshot) {
 	svc := dataplane.Service{ServiceKey: web, Scheduler: "rr", Lost: dataplane.Reschedule, Servers: servers(1)}
 	b.serve(svc)
