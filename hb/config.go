@@ -47,7 +47,8 @@ type Config struct {
 	// Deadtime/2. It lies between Keepalive and Deadtime.
 	Warntime time.Duration
 	// Initdead replaces Deadtime until every node was heard or declared dead
-	// for the first time: networks start slowly. Default: Deadtime if above
+	// for the first time: networks start slowly. A Systole node that was heard
+	// is held to its own dead time all the same. Default: Deadtime if above
 	// 10 s, 12 s if Deadtime is below 6 s, else 2 x Deadtime. At least
 	// Deadtime.
 	Initdead time.Duration

@@ -31,9 +31,10 @@
 //     Config.Ordered.
 //  3. A node is dead when it was silent for the dead time it announced itself
 //     (section 7), and an event says so at that time, not at the next point of
-//     a polling grid. It is dead before only if it is a Systole node and there
-//     is evidence: see Suspicion. Time in which the core was not called does
-//     not count as silence of others: see Stalled.
+//     a polling grid. Initdead, which is longer, is for nodes that were not
+//     heard yet, and for old ones. It is dead before only if it is a Systole
+//     node and there is evidence: see Suspicion. Time in which the core was not
+//     called does not count as silence of others: see Stalled.
 //  4. Memory is bounded: history, missing sets and node tables have limits.
 //     At rest only beats and acknowledgements are sent, and to each Systole
 //     node one probe in ten beats, in a second at least; a few more when a link has

@@ -13,9 +13,13 @@ func (c *Core) ownDeadtime() time.Duration {
 	return c.cfg.Deadtime + c.cfg.StartGrace
 }
 
-// silenceLimit is how long the peer may be silent now.
+// silenceLimit is how long the peer may be silent now. Initdead is for nodes that
+// begin later than we, on networks that do, and for old ones as the original has
+// it (section 7). A Systole node that was heard is held to its word at once: for
+// who waits for others so much longer, a part of the cluster that has long given
+// us up would go on to be with us (package membership, promise 4).
 func (c *Core) silenceLimit(p *peer) time.Duration {
-	if !c.complete {
+	if !c.complete && !p.systole {
 		return max(c.cfg.Initdead, p.deadtime)
 	}
 	return p.deadtime

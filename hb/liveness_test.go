@@ -175,6 +175,40 @@ func TestAnnouncedDeadtime(t *testing.T) {
 	expect(t, c, "> status st=up dt=1388 seq=6")
 }
 
+// TestInitdeadIsForOthers: while we wait for c a Systole node that was heard is
+// held to its dead time, an old one to initdead.
+func TestInitdeadIsForOthers(t *testing.T) {
+	for _, test := range []struct {
+		kv   []string
+		dead time.Duration
+	}{
+		{[]string{"systole", "1", "ka", "3e8"}, 6 * time.Second},
+		{nil, 12 * time.Second},
+	} {
+		cfg := testConfig()
+		cfg.Nodes, cfg.Initdead = []string{"a", "b", "c"}, 12*time.Second
+		c := newCore(t, cfg)
+		c.Receive(at(time.Second), "eth0", nodeB(t).packet(1, "status", append([]string{"st", "up", "dt", "1388", "protocol", "1"}, test.kv...)...))
+		var died, gaveUp time.Duration
+		for now := time.Second; now <= 13*time.Second; now += 500 * time.Millisecond {
+			c.Tick(at(now))
+			for _, e := range c.Drain().Events {
+				if e, ok := e.(NodeChanged); ok && e.To == Dead {
+					switch e.Node {
+					case "b":
+						died = now
+					case "c":
+						gaveUp = now
+					}
+				}
+			}
+		}
+		if died != test.dead || gaveUp != 12*time.Second {
+			t.Errorf("%q, heard last after 1 s: b dead at %v, want %v; c, never heard, at %v", test.kv, died, test.dead, gaveUp)
+		}
+	}
+}
+
 // TestTimeGoesBack: the core's time does not.
 func TestTimeGoesBack(t *testing.T) {
 	c := joined(t, testConfig())
