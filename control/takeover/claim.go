@@ -57,6 +57,9 @@ func (m *Machine) peerSays(msg wire.Message) error {
 	if m.lease == LeaseSuspended && !m.resuming && r.re != 0 && r.re == m.lastClaim && m.now.Sub(m.claimedAt) <= 2*m.cfg.Keepalive {
 		m.answered()
 	}
+	if r.re != 0 && r.re == m.adoptClaim {
+		m.adoptAnswered()
+	}
 	if r.info == infoRefuse && r.after(m.lastRefuse) {
 		m.lastRefuse = r.order
 		// Overtaken by a newer word of the peer it may still be the answer to

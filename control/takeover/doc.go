@@ -133,6 +133,10 @@
 // wait about three dead times after a crash instead of one, and that nobody
 // serves where nobody has quorum.
 //
+// Who gains quorum while the other one lives takes nothing by the other's older
+// words, which may be from before a cut that is just over: it takes what nobody
+// holds when the other has answered that it does not.
+//
 // The argument is as good as the quorum. Two directors that see the same
 // tie-breaker but not each other must not both have it: that is for package
 // hb/membership to see to.

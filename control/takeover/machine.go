@@ -3,6 +3,7 @@ package takeover
 import (
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"systole/hb/wire"
@@ -169,6 +170,7 @@ type Machine struct {
 	class    Class // being handed over, in our words
 	given    Class // what of it we owned
 	handed   bool  // our "done" is sent
+	agreed   order // giving: the "other" that answered us
 	failback bool  // the hand-over is an auto failback
 
 	needsFailback bool
@@ -179,6 +181,7 @@ type Machine struct {
 	audited       string
 
 	claim      uint64    // number of the last question
+	adoptClaim uint64    // of the one whether groups that nobody holds are the peer's; 0: none
 	firstHello uint64    // number of our first hello to this incarnation of the peer
 	greeted    bool      // it was answered
 	lastClaim  uint64    // of this suspension
@@ -432,8 +435,25 @@ func (m *Machine) adoptable() Class {
 	return All
 }
 
-// adopt takes groups that nobody holds.
+// adopt takes groups that nobody holds. Where there is one owner at most the peer
+// is asked first: what it said last may be from before a cut that is just over,
+// and to be wrong for a moment is to be wrong. Until it answers audit asks again.
 func (m *Machine) adopt() {
+	c := m.unowned() & m.adoptable()
+	switch {
+	case c == None:
+	case m.cfg.AtMostOne && m.peerSystole:
+		m.claim++
+		m.adoptClaim = m.claim
+		m.systole(infoClaim, "n", strconv.FormatUint(m.claim, 16))
+	default:
+		m.acquire(c, forRetry, "no one owned them")
+	}
+}
+
+// adoptAnswered: the peer has told what it holds since we asked.
+func (m *Machine) adoptAnswered() {
+	m.adoptClaim = 0
 	if c := m.unowned() & m.adoptable(); c != None {
 		m.acquire(c, forRetry, "no one owned them")
 	}

@@ -87,11 +87,15 @@ func (m *Machine) peerAsks(msg wire.Message) error {
 	}
 	info, _ := msg.Get("info")
 	o := orderOf(msg)
-	if !o.after(m.lastAsk) {
+	// A peer that begins the next hand-over as soon as it has taken may be heard in
+	// the wrong order: what follows its "other" ends this one, whatever came since.
+	ends := info == "done" && m.phase == phaseGiving && m.handed && o.after(m.agreed)
+	if !o.after(m.lastAsk) && !ends {
 		return nil // a late or double one: its hand-over is over
 	}
-	switch info {
-	case "me", "other", "done":
+	switch {
+	case ends && !o.after(m.lastAsk):
+	case info == "me", info == "other", info == "done":
 		m.lastAsk = o
 	default:
 		return fmt.Errorf("field info: %q: want me, other or done", info)
@@ -101,6 +105,7 @@ func (m *Machine) peerAsks(msg wire.Message) error {
 		from, _ := msg.Get("from_id")
 		m.promise(c.Inverse(), from == ipfailID)
 	case info == "other" && m.phase == phaseAsked && c == m.class:
+		m.agreed = o
 		m.give()
 	case info == "done" && m.phase == phasePromised && c.Inverse() == m.class:
 		// Older reports of the peer still show what it has let go.

@@ -3,6 +3,7 @@ package takeover
 import (
 	"encoding/json"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -170,6 +171,86 @@ func TestHelloAgain(t *testing.T) {
 	}
 	if n := hello(Peer{Alive: true, Why: "it says so"}); n != "" {
 		t.Errorf("greets again though it was answered")
+	}
+}
+
+// TestEndOvertaken: a peer that gives back what it has just taken says so right
+// after its "done", which may come later. It ends the hand-over all the same; the
+// "done" of an earlier one does not.
+func TestEndOvertaken(t *testing.T) {
+	now := time.Unix(1, 0)
+	m := New(Config{Node: "node1", Peer: "node2"})
+	say := func(typ, seq string, kv ...string) {
+		m.Step(now, Message{Msg: wire.New(typ, append(kv, "hg", "1", "seq", seq)...)})
+	}
+	m.Step(now, Peer{Alive: true})
+	m.Step(now, Joined{})
+	say("resource", "1", "rsc_hold", "local", "rtype", "full", "isstable", "1")
+	say(typeSystole, "2", "info", infoHold, "rsc_hold", "local", "epoch", "1/0", "isstable", "1")
+	m.Step(now, Done{Op: 1})
+	for _, round := range []struct{ other, done, me string }{{"4", "5", ""}, {"6", "8", "9"}} {
+		m.Step(now, Standby{Local})
+		say("ask_resources", round.other, "rsc_hold", "local", "info", "other")
+		m.Step(now, Done{Op: m.lastOp})
+		if m.phase != phaseGiving {
+			t.Fatalf("%v, want giving", m.phase)
+		}
+		if round.me != "" {
+			say("ask_resources", round.me, "rsc_hold", "foreign", "info", "me")
+			say("ask_resources", "5", "rsc_hold", "local", "info", "done") // doubled
+			if m.phase != phaseGiving {
+				t.Fatalf("%v after a doubled message of the hand-over before", m.phase)
+			}
+		}
+		say("ask_resources", round.done, "rsc_hold", "local", "info", "done")
+		if m.phase != phaseIdle {
+			t.Fatalf("%v after the peer's done", m.phase)
+		}
+		m.acquire(Local, forRetry, "for the next round")
+		m.Step(now, Done{Op: m.lastOp})
+		m.otherHeld = Foreign
+	}
+}
+
+// TestAdoptAsks: with at most one owner groups that nobody seems to hold are taken
+// when the peer has answered a question that it holds them no more, not before.
+func TestAdoptAsks(t *testing.T) {
+	for _, test := range []struct {
+		re, holds string // "": the number that was asked
+		want      Class
+	}{{"", "local", Local}, {"", "all", None}, {"1", "local", None}} {
+		now := time.Unix(1, 0)
+		m := New(Config{Node: "node1", Peer: "node2", AtMostOne: true, Deadtime: 3 * time.Second})
+		seq := 0
+		say := func(holds string, kv ...string) {
+			seq++
+			m.Step(now, Message{Msg: wire.New(typeSystole, append(kv, "info", infoHold, "rsc_hold", holds, "epoch", "0/0", "isstable", "1",
+				"hg", "1", "seq", strconv.Itoa(seq))...)})
+		}
+		m.Step(now, Peer{Alive: true, Systole: true})
+		m.Step(now, Joined{})
+		say("local", "re", strconv.FormatUint(m.claim, 16))
+		m.Step(now, Quorum{Have: true})
+		asked := ""
+		for range 3 {
+			now = now.Add(2 * time.Second)
+			for _, out := range m.Step(now, Tick{}) {
+				if s, ok := out.(Send); ok && s.Msg.Type() == typeSystole {
+					asked, _ = s.Msg.Get("n")
+				}
+			}
+		}
+		if asked == "" || m.View().Held != None {
+			t.Fatalf("asked with %q, holds %v", asked, m.View().Held)
+		}
+		re := test.re
+		if re == "" {
+			re = asked
+		}
+		say(test.holds, "re", re)
+		if got := m.View().Held; got != test.want {
+			t.Errorf("the peer holds %s (answer to %s of %s): we hold %v, want %v", test.holds, re, asked, got, test.want)
+		}
 	}
 }
 
