@@ -39,7 +39,7 @@ func (m *Machine) settle(now time.Time) {
 		m.out.Messages = append(m.out.Messages, m.own.message(true))
 		m.own.ask, m.own.echo = false, nil
 	}
-	m.passOn()
+	m.passOn(now)
 }
 
 // part makes those our members who belong with us by the graph. But before we
@@ -207,8 +207,9 @@ func (m *Machine) accept(now time.Time) {
 	coordinator := m.members[slices.IndexFunc(m.members, func(n string) bool { return m.reportOf(n) != nil })]
 	own := &m.own
 	if coordinator != m.cfg.Node {
+		m.growAt = time.Time{}
 		r := m.reportOf(coordinator)
-		if r.accepted.Coordinator == coordinator && r.accepted.Number > own.accepted.Number && slices.Equal(r.members, m.members) {
+		if r.accepted.Coordinator == coordinator && r.accepted.Number > own.accepted.Number && m.allBelong(r.members) && m.dropsNobody(r.members) {
 			own.accepted, own.members = r.accepted, r.members
 			m.touch(now)
 		}
@@ -226,6 +227,10 @@ func (m *Machine) accept(now time.Time) {
 		r := m.reportOf(n)
 		return r != nil && r.accepted != own.accepted && r.accepted.Number >= own.accepted.Number
 	}) {
+		m.growAt = time.Time{}
+		return
+	}
+	if m.tooSoon(now) {
 		return
 	}
 	own.accepted = ID{highest + 1, m.cfg.Generation, m.cfg.Node}
@@ -233,11 +238,57 @@ func (m *Machine) accept(now time.Time) {
 	m.touch(now)
 }
 
+// tooSoon: a view with more members waits, a quarter of a dead time at most,
+// until those who will be in it have installed what they have accepted. A node
+// has restarted, the others have just agreed to leave it, some of them know that
+// all have and some do not, and it is there again: with one view left out they
+// would not confirm each other for a moment, and give up their quorum.
+func (m *Machine) tooSoon(now time.Time) bool {
+	waits := false
+	for _, name := range m.members {
+		r := m.reportOf(name)
+		if r == nil {
+			continue
+		}
+		// Alone, as who has just begun, we have nothing to lose.
+		waits = waits || r.accepted != r.installed && (r != &m.own || m.view.Quorum)
+		if !m.allBelong(r.members) {
+			waits = false // somebody leaves: that is urgent
+			break
+		}
+	}
+	switch {
+	case !waits:
+		m.growAt = time.Time{}
+	case m.growAt.IsZero():
+		m.growAt = now.Add(m.cfg.Deadtime / 4)
+		return true
+	case now.Before(m.growAt):
+		return true
+	}
+	m.growAt = time.Time{}
+	return false
+}
+
+// allBelong: of these nobody has left. There may be more who belong with us by
+// now: they will be in the next view.
+func (m *Machine) allBelong(names []string) bool {
+	return !slices.ContainsFunc(names, func(n string) bool { return !has(m.members, n) })
+}
+
+// dropsNobody: a view of these has us, and all in the view that we have accepted
+// who still belong with us. One that lacks some who have come since is as good,
+// and the others may have installed it already.
+func (m *Machine) dropsNobody(names []string) bool {
+	return has(names, m.cfg.Node) &&
+		!slices.ContainsFunc(m.own.members, func(n string) bool { return has(m.members, n) && !has(names, n) })
+}
+
 // install makes the accepted view the one in force when all members that take
 // part have accepted it.
 func (m *Machine) install(now time.Time) {
 	own := &m.own
-	if own.installed == own.accepted || !slices.Equal(own.members, m.members) {
+	if own.installed == own.accepted || !m.allBelong(own.members) {
 		return
 	}
 	for _, name := range own.members {
@@ -271,30 +322,58 @@ func (m *Machine) agreed() bool {
 }
 
 // passOn sends reports on to nodes that hear us but not the node in question.
-// Of several nodes in between the one with the lowest name does it.
-func (m *Machine) passOn() {
-	if m.whole {
+// Of several nodes in between the one with the lowest name does it, and not
+// before half a dead time: who begins hears the others with their next beats, one
+// after another, and then nobody needs to be told. When sixteen begin at once
+// that would be more messages than may be unacknowledged (heartbeat-wire.md
+// section 6.4). It delays no loss of a quorum, since that is told by those who
+// confirm a view, themselves; and who has to leave others waits as long (part).
+func (m *Machine) passOn(now time.Time) {
+	switch {
+	case m.whole:
+		m.passAt = time.Time{}
+		return
+	case m.passAt.IsZero():
+		if len(m.toPass()) > 0 {
+			m.passAt = now.Add(m.cfg.Deadtime / 2)
+		}
+		return
+	case now.Before(m.passAt):
 		return
 	}
-	self, _ := slices.BinarySearch(m.nodes, m.cfg.Node)
-	for k, about := range m.nodes {
+	m.passAt = time.Time{}
+	for _, p := range m.toPass() {
+		p.passedGen, p.passedSerial, p.passedTo = p.rep.gen, p.rep.serial, m.toTell(p)
+		m.out.Messages = append(m.out.Messages, p.rep.message(false))
+	}
+}
+
+// toPass are the nodes of which others have to be told something new.
+func (m *Machine) toPass() (list []*peer) {
+	for _, about := range m.nodes {
 		p := m.peers[about]
 		if p == nil || p.rep == nil {
 			continue
 		}
-		var to []string
-		for n, name := range m.nodes {
-			if n != k && m.edges[self][n] && !m.edges[n][k] && m.between(self, n, k) {
-				to = append(to, name)
-			}
-		}
+		to := m.toTell(p)
 		news := p.rep.newer(p.passedGen, p.passedSerial)
-		if len(to) == 0 || !news && !slices.ContainsFunc(to, func(n string) bool { return !slices.Contains(p.passedTo, n) }) {
-			continue
+		if len(to) > 0 && (news || slices.ContainsFunc(to, func(n string) bool { return !slices.Contains(p.passedTo, n) })) {
+			list = append(list, p)
 		}
-		p.passedGen, p.passedSerial, p.passedTo = p.rep.gen, p.rep.serial, to
-		m.out.Messages = append(m.out.Messages, p.rep.message(false))
 	}
+	return list
+}
+
+// toTell are the nodes that have to hear of p through us.
+func (m *Machine) toTell(p *peer) (to []string) {
+	self, _ := slices.BinarySearch(m.nodes, m.cfg.Node)
+	k, _ := slices.BinarySearch(m.nodes, p.name)
+	for n, name := range m.nodes {
+		if n != k && m.edges[self][n] && !m.edges[n][k] && m.between(self, n, k) {
+			to = append(to, name)
+		}
+	}
+	return to
 }
 
 // between: it is for us to tell n of k.

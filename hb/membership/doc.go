@@ -12,11 +12,14 @@
 // There is one kind of message, the report: whom its node hears, which view it
 // has accepted and which it has installed. A report is sent when it changes,
 // and to who asks; at rest nothing is sent. Reports of nodes that cannot hear
-// each other are passed on by one that hears both. So all nodes of a component
-// know the same graph, and each computes from it, alike, who belongs together.
-// The member with the lowest name, the coordinator, gives that set the next
+// each other are passed on by one that hears both, half a dead time later: who
+// has just begun will hear the others with their next beats. So all nodes of a
+// component know the same graph, and each computes from it, alike, who belongs
+// together. The member with the lowest name, the coordinator, gives that set the next
 // number and accepts it; the others accept what the coordinator reports; who
-// knows that all members have accepted a view installs it.
+// knows that all members have accepted a view installs it. A view with more
+// members waits, a quarter of a dead time at most, until the one before is
+// installed: members that are two views apart do not confirm each other.
 //
 // Who belongs together: an edge joins two nodes that hear each other, both
 // ways. If the graph of a component is complete, it is one view. If not, the

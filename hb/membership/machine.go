@@ -61,6 +61,8 @@ type Machine struct {
 
 	reportAt time.Time // zero: nothing to report
 	retryAt  time.Time // zero: all agree
+	growAt   time.Time // when a view with more members is made at last; zero: none waits
+	passAt   time.Time // when others are told what they do not hear; zero: nothing waits
 	out      Output
 }
 
@@ -215,7 +217,7 @@ func (m *Machine) Receive(now time.Time, from string, msg wire.Message) error {
 		if p.rep == nil || !slices.Equal(p.rep.alive, r.alive) {
 			m.graphOld = true
 		}
-		if p.rep != nil && !p.rep.hears(m.cfg.Node) && r.hears(m.cfg.Node) {
+		if r.hears(m.cfg.Node) && (p.rep == nil || !p.rep.hears(m.cfg.Node)) {
 			m.nowHeard(now, p)
 		}
 		p.rep, p.gen, p.serial = r, r.gen, r.serial
@@ -273,8 +275,14 @@ func (m *Machine) TieBreaker(now time.Time, seen bool) {
 	m.settle(now)
 }
 
-// Tick does what is due.
-func (m *Machine) Tick(now time.Time) { m.settle(now) }
+// Tick does what is due. Called half a dead time late, it may be the first after
+// a stall that is not told yet: time in which we heard nobody settles nothing.
+func (m *Machine) Tick(now time.Time) {
+	if at := m.Deadline(); !m.settled && !at.IsZero() && now.Sub(at) >= m.cfg.Deadtime/2 {
+		m.installedAt = now
+	}
+	m.settle(now)
+}
 
 // Deadline is when Tick is to be called next; zero if there is nothing to do.
 func (m *Machine) Deadline() time.Time {
@@ -287,6 +295,8 @@ func (m *Machine) Deadline() time.Time {
 	earlier(m.reportAt)
 	earlier(m.retryAt)
 	earlier(m.partAt)
+	earlier(m.growAt)
+	earlier(m.passAt)
 	if m.view.Quorum && !m.view.Settled {
 		earlier(m.installedAt.Add(m.cfg.Settle))
 	}

@@ -2,6 +2,8 @@ package membership
 
 import (
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"reflect"
 	"slices"
 	"strings"
@@ -236,6 +238,150 @@ func TestCutInOneDirection(t *testing.T) {
 		}
 		if !asked || !m.own.hears("b") {
 			t.Errorf("after %v: asked again %v, hears %q", cut, asked, m.own.alive)
+		}
+	}
+}
+
+// TestHeardAtLast: b heard us all the time, but its first report comes long after
+// we asked it: it did not know us when we did. It is no deaf one.
+func TestHeardAtLast(t *testing.T) {
+	m := machine(t, Rule{Kind: Majority}, "a", "b")
+	m.Node(simTime(0), "b", Seen{Alive: true, Systole: true})
+	m.Drain()
+	late := 2 * deafAfter * m.cfg.Deadtime
+	r := good()
+	r.accepted, r.members, r.installed = ID{1, 3, "b"}, []string{"b"}, ID{1, 3, "b"}
+	if err := m.Receive(simTime(late), "b", r.message(true)); err != nil {
+		t.Fatal(err)
+	}
+	m.Tick(simTime(late + m.cfg.Delay))
+	asked := slices.ContainsFunc(m.Drain().Messages, func(msg wire.Message) bool {
+		_, ask := msg.Get("ask")
+		return ask
+	})
+	if !asked || !m.own.hears("b") {
+		t.Errorf("asked again %v, hears %q", asked, m.own.alive)
+	}
+}
+
+// TestSixteenBegin: with so few messages that hb lets them all out, though none
+// is acknowledged for a while (heartbeat-wire.md section 6.4).
+func TestSixteenBegin(t *testing.T) {
+	s := &sim{t: t, rnd: rand.New(rand.NewPCG(1, 5)), cut: map[[2]string]time.Duration{},
+		held: map[[2]string][]func(){}, made: map[ID]string{}, rule: Rule{Kind: Majority}}
+	for i := range 16 {
+		n := &simNode{name: fmt.Sprintf("n%02d", i)}
+		s.nodes, s.names = append(s.nodes, n), append(s.names, n.name)
+	}
+	for _, n := range s.nodes {
+		s.after(s.upTo(3*simDead), func() { s.start(n) })
+	}
+	s.calm()
+	most := uint64(0)
+	for _, n := range s.nodes {
+		most = max(most, n.m.own.serial)
+	}
+	if v := s.nodes[0].view; len(v.Members) != 16 || !v.Settled {
+		t.Errorf("the view in the end: %v", v)
+	}
+	if s.messages > 16*100 || most > 100 {
+		t.Errorf("%d messages, up to %d of them reports of one node on itself", s.messages, most)
+	}
+	t.Logf("%d messages, up to %d of them reports of one node on itself", s.messages, most)
+}
+
+// TestEachViewIsInstalled: the others have agreed on a view without a node that
+// restarts, and some know that all have. It is there again, and the next view
+// waits until the last of them knows: with one left out nobody would confirm.
+func TestEachViewIsInstalled(t *testing.T) {
+	m := machine(t, Rule{Kind: Majority}, "a", "b", "c")
+	reports := map[string]*report{}
+	at := time.Second
+	say := func(name string, change func(r *report)) {
+		t.Helper()
+		r := reports[name]
+		r.serial++
+		change(r)
+		r.echo = []echo{{"a", m.own.serial}}
+		if err := m.Receive(simTime(at), name, r.message(true)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := []string{"a", "b", "c"}
+	for _, name := range all[1:] {
+		alone := ID{1, 3, name}
+		reports[name] = &report{about: name, gen: 3, alive: all, votes: 3, accepted: alone, members: []string{name}, installed: alone}
+		m.Node(simTime(0), name, Seen{Alive: true, Systole: true})
+		m.Tick(simTime(at))
+		say(name, func(*report) {})
+	}
+	follows := func(r *report) { r.accepted, r.members, r.installed = m.own.accepted, m.own.members, m.own.accepted }
+	for range 2 {
+		at += m.cfg.Deadtime
+		m.Tick(simTime(at))
+		say("b", follows)
+		say("c", follows)
+	}
+	if v := m.View(); len(v.Members) != 3 || !v.Quorum {
+		t.Fatalf("at first: %v", v)
+	}
+
+	// b begins anew, hears nobody yet; a makes a view without it.
+	at += m.cfg.Deadtime
+	reports["b"] = &report{about: "b", gen: 4, alive: []string{"b"}, votes: 3, accepted: ID{1, 4, "b"}, members: []string{"b"}, installed: ID{1, 4, "b"}}
+	m.Node(simTime(at), "b", Seen{Alive: true, Restarted: true, Systole: true})
+	say("b", func(*report) {})
+	without := m.own.accepted
+	if !slices.Equal(m.own.members, []string{"a", "c"}) || m.own.installed == without {
+		t.Fatalf("a has accepted %v of %v, installed %v", without, m.own.members, m.own.installed)
+	}
+	m.Tick(simTime(at + m.cfg.Delay))
+	say("b", func(r *report) { r.alive = all })
+	if m.own.accepted != without || m.growAt.IsZero() {
+		t.Fatalf("a made %v before %v was installed", m.own.accepted, without)
+	}
+	say("c", func(r *report) { r.accepted, r.members, r.installed = without, []string{"a", "c"}, without })
+	if v := m.View(); v.ID != without || !v.Quorum {
+		t.Errorf("c has followed: %v", v)
+	}
+	m.Tick(simTime(at + m.cfg.Deadtime/2))
+	if m.own.accepted == without || !slices.Equal(m.own.members, all) {
+		t.Errorf("the next view: %v of %v", m.own.accepted, m.own.members)
+	}
+	if v := m.View(); !v.Quorum {
+		t.Errorf("in between: %v", v)
+	}
+	for _, v := range m.Drain().Views {
+		if len(v.Members) > 1 && !v.Quorum && v.Number >= without.Number {
+			t.Errorf("lost for a moment: %v", v)
+		}
+	}
+}
+
+// TestLateTickSettlesNothing: a stall may be told only after it.
+func TestLateTickSettlesNothing(t *testing.T) {
+	for late, want := range map[time.Duration]bool{0: true, time.Second / 4: true, 2 * time.Second: false} {
+		m := machine(t, Rule{Kind: Majority}, "a", "b", "c")
+		m.Node(simTime(0), "b", Seen{Alive: true, Systole: true})
+		m.Tick(simTime(m.cfg.Delay))
+		r := good()
+		r.accepted, r.members, r.installed, r.echo = ID{1, 3, "b"}, []string{"b"}, ID{1, 3, "b"}, []echo{{"a", m.own.serial}}
+		for range 2 {
+			if err := m.Receive(simTime(m.cfg.Delay), "b", r.message(true)); err != nil {
+				t.Fatal(err)
+			}
+			r.serial, r.accepted, r.members, r.installed = r.serial+1, m.own.accepted, m.own.members, m.own.accepted
+		}
+		m.Tick(m.Deadline()) // the report
+		if v := m.View(); !v.Quorum || v.Settled {
+			t.Fatalf("before: %v", v)
+		}
+		for m.Deadline().Before(simTime(m.cfg.Delay + m.cfg.Settle)) {
+			m.Tick(m.Deadline())
+		}
+		m.Tick(m.Deadline().Add(late))
+		if v := m.View(); v.Settled != want {
+			t.Errorf("%v late: %v", late, v)
 		}
 	}
 }

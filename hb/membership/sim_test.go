@@ -437,8 +437,9 @@ func (s *sim) groups() [][]string {
 			group = slices.DeleteFunc(group, func(n string) bool { return n == worst })
 		}
 		rest = slices.DeleteFunc(rest, func(n string) bool { return slices.Contains(group, n) })
+		takePart := group // what old nodes hear nobody knows
 		for _, n := range s.nodes {
-			if n.old && n.up && !slices.ContainsFunc(group, func(m string) bool {
+			if n.old && n.up && !slices.ContainsFunc(takePart, func(m string) bool {
 				_, cut := s.cut[[2]string{n.name, m}]
 				return cut
 			}) {
