@@ -50,11 +50,9 @@ func Generate(seed uint64) Plan {
 		p.Keepalive, p.Deadtime = p.Keepalive/2, p.Deadtime/2
 		p.Delay = min(p.Delay, minDelay+p.Keepalive/50)
 	}
-	// At most one owner is simulated by scripts and by who asks for it (Plan), but not
-	// drawn yet: hb/membership breaks its promises now and then. Sixteen nodes that
-	// begin at once agree with more messages than may be unacknowledged
-	// (heartbeat-wire.md section 6.4), and who has just begun keeps a settled quorum
-	// for as long as it waits for the others (initdead).
+	// Where a majority is more than all, it is often there and as often not.
+	n := rand.New(rand.NewPCG(seed, 6)).IntN(16)
+	p.AtMostOne = n == 0 || n < 8 && p.Nodes > 2
 	return p
 }
 
