@@ -88,9 +88,14 @@ func (d *Director) membersTick() {
 func (d *Director) membersDone() {
 	out := d.members.machine.Drain()
 	for _, msg := range out.Messages {
-		if err := d.Cluster.Submit(msg); err != nil {
+		err := hb.ErrFlow
+		if d.Cluster.View().Unacked <= membership.MaxUnacked {
+			err = d.Cluster.Submit(msg)
+		}
+		if err != nil {
 			// It is said again until all agree.
 			d.Log.Debug("a report on the view was not sent", "kind", "cluster", "error", err)
+			d.members.machine.Unsent(d.Now())
 		}
 	}
 	if len(out.Views) == 0 {

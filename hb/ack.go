@@ -51,6 +51,9 @@ func (c *Core) unacked() uint64 {
 	return c.history.newest - low
 }
 
+// Unacked is View.Unacked alone: above 250 Submit fails with ErrFlow.
+func (c *Core) Unacked() uint64 { return c.unacked() }
+
 // watchBacklog reports that the peers do not acknowledge; status messages go
 // out regardless.
 func (c *Core) watchBacklog(now time.Time) {

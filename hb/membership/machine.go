@@ -33,9 +33,14 @@ type Config struct {
 // it for one that does not hear us.
 const deafAfter = 3
 
+// MaxUnacked is how many messages of a node may be unacknowledged for one of ours
+// to be submitted: half of what pauses all others, too (heartbeat-wire.md section
+// 6.4), which must find room while packets are lost and everybody has news.
+const MaxUnacked = 125
+
 // Output is what a Machine wants done, in order.
 type Output struct {
-	Messages []wire.Message // to submit; one that could not be is not missed for long
+	Messages []wire.Message // to submit; one that is not is not missed for long: see Unsent
 	Views    []View         // the last one is in force
 }
 
@@ -246,6 +251,15 @@ func (m *Machine) Stalled(now time.Time) {
 		m.doubt(now, p)
 	}
 	m.settle(now)
+}
+
+// Unsent tells that a message could not be submitted, or was not because of
+// MaxUnacked. It would have gone to all, so nobody counts on what only some know;
+// it is made again while not all agree; and who was not asked owes no answer.
+func (m *Machine) Unsent(now time.Time) {
+	for _, p := range m.peers {
+		p.since = now
+	}
 }
 
 // doubt makes a node count only when it has answered once more.

@@ -264,6 +264,38 @@ func TestHeardAtLast(t *testing.T) {
 	}
 }
 
+// TestUnsent: who was not asked, as there was no room for the question, is not
+// deaf, and is asked again.
+func TestUnsent(t *testing.T) {
+	for _, unsent := range []bool{true, false} {
+		m := machine(t, Rule{Kind: Majority}, "a", "b")
+		m.Node(simTime(0), "b", Seen{Alive: true, Systole: true})
+		r := good()
+		r.accepted, r.members, r.installed = ID{1, 3, "b"}, []string{"b"}, ID{1, 3, "b"}
+		if err := m.Receive(simTime(0), "b", r.message(true)); err != nil {
+			t.Fatal(err)
+		}
+		asks := 0
+		for at := m.Deadline(); at.Before(simTime(2 * deafAfter * m.cfg.Deadtime)); at = m.Deadline() {
+			m.Tick(at)
+			for _, msg := range m.Drain().Messages {
+				if _, ask := msg.Get("ask"); ask {
+					asks++
+				}
+				if unsent {
+					m.Unsent(at)
+				}
+			}
+			if m.Deadline().IsZero() {
+				break
+			}
+		}
+		if m.own.hears("b") != unsent || asks < deafAfter {
+			t.Errorf("unsent %v: hears %q, asked %d times", unsent, m.own.alive, asks)
+		}
+	}
+}
+
 // TestSixteenBegin: with so few messages that hb lets them all out, though none
 // is acknowledged for a while (heartbeat-wire.md section 6.4).
 func TestSixteenBegin(t *testing.T) {

@@ -73,8 +73,12 @@ func (c *cluster) hear(n *member, ev hb.Event) {
 func (c *cluster) agreed(n *member) {
 	out := n.views.machine.Drain()
 	for _, msg := range out.Messages {
-		if err := c.net.Submit(n.name, msg); err != nil {
+		if c.net.Core(n.name).Unacked() > membership.MaxUnacked {
+			c.logf("%s: a report on the view waits for acknowledgements", n.name)
+			n.views.machine.Unsent(n.now(c))
+		} else if err := c.net.Submit(n.name, msg); err != nil {
 			c.logf("%s: a report on the view was not sent: %v", n.name, err)
+			n.views.machine.Unsent(n.now(c))
 		}
 	}
 	if len(out.Views) > 0 {
