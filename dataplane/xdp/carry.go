@@ -107,7 +107,9 @@ func (p *Plane) shareLease() {
 func (p *Plane) takeOver(next *image) error {
 	begin := time.Now()
 	state := &p.kernel.state.elements[0]
-	hold := &state.Generation[atomic.LoadUint32(&state.Active)&1]
+	at := atomic.LoadUint32(&state.Active) & 1
+	hold := &state.Generation[at]
+	p.halves[at] = allBlocks()
 	*hold = *next
 	hold.Number = 0 // the next one counts
 	hold.Npeers, hold.SecondChance = 1, 1

@@ -75,7 +75,8 @@ func (p *Plane) reaches(name string) bool {
 // compileEgress completes an image with what depends on interfaces: it has the
 // addresses of the servers so far, and no more. Of one interface only those
 // servers go to generation.far to whom no frame can be sent.
-func (p *Plane) compileEgress(img *image, s dataplane.Snapshot, left []leftServer) {
+func (p *Plane) compileEgress(c *canvas, s dataplane.Snapshot, left []leftServer) {
+	img := &c.image
 	vias := map[uint16]uint8{}
 	for _, svc := range s.Services {
 		id := p.ids.service(svc.ServiceKey)
@@ -88,7 +89,7 @@ func (p *Plane) compileEgress(img *image, s dataplane.Snapshot, left []leftServe
 		if was := p.active().Far[l.id]; was.Via != 0 && img.Servers[l.id].Mac == ([6]uint8{}) {
 			vias[l.id] = uint8(was.Via)
 			if l.tunnel == (tunnel{}) {
-				img.Servers[l.id].Mac = was.Mac
+				img.Servers[l.id].Mac = was.Mac // drawn by compile
 			}
 		}
 	}
@@ -96,19 +97,20 @@ func (p *Plane) compileEgress(img *image, s dataplane.Snapshot, left []leftServe
 		if !p.several() && via != viaNone {
 			continue
 		}
-		e := &img.Servers[id]
-		img.Far[id].Mac, img.Far[id].Via = e.Mac, uint16(via)
+		e, far := draw(c, &img.Servers[id]), draw(c, &img.Far[id])
+		far.Mac, far.Via = e.Mac, uint16(via)
 		if t := tunnelOf(img, id); t != (tunnel{}) {
-			img.Far[id].Mac = t.Mac
+			far.Mac = t.Mac
 		}
 		e.Mac = [6]uint8{}
 		if via == viaNone {
-			img.TunnelOf[id] = 0
+			*draw(c, &img.TunnelOf[id]) = 0
 		}
 	}
 	if !p.several() {
 		return
 	}
+	// Own and peers are among the words in front, which compile has drawn.
 	img.Own.Addr = [6]uint8{} // no station's: the program asks the ports
 	for i := range s.Peers {
 		name := ""
@@ -117,12 +119,16 @@ func (p *Plane) compileEgress(img *image, s dataplane.Snapshot, left []leftServe
 		}
 		img.Peers[i].Via = uint16(via(p.ports, name))
 	}
+	draw(c, &img.Ndevices)
+	draw(c, &img.Devices)
+	draw(c, &img.Ports)
 	for _, t := range p.ports {
 		p.compilePort(img, t)
 	}
 }
 
-// compilePort writes a port and the devices that it takes frames from.
+// compilePort writes a port and the devices that it takes frames from, all of
+// them drawn.
 func (p *Plane) compilePort(img *image, t *port) {
 	if len(t.at) == 0 {
 		// What is for it is dropped, and counted. No frame comes by it.

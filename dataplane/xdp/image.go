@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"unsafe"
 
 	"systole/bpf"
 	"systole/dataplane"
@@ -120,17 +121,14 @@ func clientMask(p dataplane.Persistence) uint32 {
 	return bits.ReverseBytes32(^uint32(0) << (32 - n))
 }
 
-// compile writes the image of a valid snapshot. slots is slotTables of it, since
+// compile draws the image of a valid snapshot. slots is slotTables of it, since
 // tells when an address became active here, in units of a; left are servers no
 // longer in s that keep their flows.
-func compile(img *image, s dataplane.Snapshot, slots [][]int, own net.HardwareAddr, ids identities,
+func compile(c *canvas, s dataplane.Snapshot, slots [][]int, own net.HardwareAddr, ids identities,
 	since map[netip.Addr]uint32, a aging, left []leftServer) error {
-	*img = image{}
-	usual := a.timeouts(dataplane.Timeouts{}, 0)
-	for i := range img.Timeouts {
-		img.Timeouts[i].ByState = usual
-	}
-	img.Timeouts[0].ByState = a.fragments()
+	c.clear()
+	img := &c.image
+	c.mark(0, int(unsafe.Offsetof(img.VipShift))) // the words in front of all tables
 	copy(img.Own.Addr[:], own)
 	for i, mac := range s.Peers {
 		copy(img.Peers[i].Addr[:], mac)
@@ -139,9 +137,10 @@ func compile(img *image, s dataplane.Snapshot, slots [][]int, own net.HardwareAd
 	if s.SecondChance {
 		img.SecondChance = 1
 	}
-	tunnels := newTunnelTable(img)
+	tunnels := newTunnelTable(c)
 	for _, l := range left {
-		img.Servers[l.id].Mac, img.Servers[l.id].Service = l.mac, l.service|serverLeft
+		entry := draw(c, &img.Servers[l.id])
+		entry.Mac, entry.Service = l.mac, l.service|serverLeft
 		if err := tunnels.add(l.id, l.tunnel); err != nil {
 			return err
 		}
@@ -165,10 +164,10 @@ func compile(img *image, s dataplane.Snapshot, slots [][]int, own net.HardwareAd
 		family.entries = append(family.entries, service{
 			Id: id, FirstSlot: uint32(first), Slots: uint32(len(slots[i])), Flags: uint16(flags(svc, served[svc.VIP])),
 		})
-		img.Timeouts[id].ByState = a.timeouts(svc.Timeouts, svc.Persistence.Timeout)
+		draw(c, &img.Timeouts[id]).ByState = a.timeouts(svc.Timeouts, svc.Persistence.Timeout)
 		for _, r := range svc.Servers {
 			server := ids.server(id, r.Addr)
-			entry := &img.Servers[server]
+			entry := draw(c, &img.Servers[server])
 			entry.Service = id
 			if !r.Tunnelled() {
 				copy(entry.Mac[:], r.MAC)
@@ -181,19 +180,20 @@ func compile(img *image, s dataplane.Snapshot, slots [][]int, own net.HardwareAd
 			first++
 		}
 	}
+	drawAll(c, img.Slots[:first])
 	places := make([]int, len(s.Services))
-	if err := compileServices(img, services[0], places); err != nil {
+	if err := compileServices(c, services[0], places); err != nil {
 		return err
 	}
-	if err := compileServices6(img, services[1], places); err != nil {
+	if err := compileServices6(c, services[1], places); err != nil {
 		return err
 	}
-	ranges := compileRanges(img, s, places)
+	ranges := compileRanges(c, s, places)
 	v4, v6 := splitVIPs(s.VIPs)
-	if err := compileVIPs(img, v4, since, ranges); err != nil {
+	if err := compileVIPs(c, v4, since, ranges); err != nil {
 		return err
 	}
-	return compileVIPs6(img, v6, since, ranges)
+	return compileVIPs6(c, v6, since, ranges)
 }
 
 // service is a service as the program reads it.
@@ -209,7 +209,7 @@ type familyServices struct {
 
 // compileServices writes IPv4 services, and into places where each of the
 // snapshot stands.
-func compileServices(img *image, f familyServices, places []int) (err error) {
+func compileServices(c *canvas, f familyServices, places []int) (err error) {
 	keys := make([]uint64, len(f.services))
 	for i, svc := range f.services {
 		keys[i] = serviceKey(svc.ServiceKey)
@@ -218,8 +218,9 @@ func compileServices(img *image, f familyServices, places []int) (err error) {
 			keys[i] = 1<<63 | uint64(i)
 		}
 	}
-	img.ServiceSeed, err = perfectHash(keys, img.ServiceShift[:], len(img.Services), func(i, at int) {
-		entry := &img.Services[at]
+	img := &c.image
+	img.ServiceSeed, err = perfectHash(keys, shiftsFor(c, keys, img.ServiceShift[:]), len(img.Services), func(i, at int) {
+		entry := draw(c, &img.Services[at])
 		*entry = f.entries[i]
 		entry.Key, entry.ClientMask = keys[i], clientMask(f.services[i].Persistence)
 		places[f.of[i]] = at
@@ -227,14 +228,24 @@ func compileServices(img *image, f familyServices, places []int) (err error) {
 	return err
 }
 
+// shiftsFor are the shifts of a table for some keys: without any they stay as
+// they are.
+func shiftsFor[T any](c *canvas, keys []T, shifts []uint16) []uint16 {
+	if len(keys) > 0 {
+		drawAll(c, shifts)
+	}
+	return shifts
+}
+
 // compileVIPs writes IPv4 addresses.
-func compileVIPs(img *image, vips []dataplane.VIP, since map[netip.Addr]uint32, ranges map[netip.Addr]rangesOf) (err error) {
+func compileVIPs(c *canvas, vips []dataplane.VIP, since map[netip.Addr]uint32, ranges map[netip.Addr]rangesOf) (err error) {
 	keys := make([]uint64, len(vips))
 	for i, v := range vips {
 		keys[i] = uint64(addrWord(v.Addr))
 	}
-	img.VipSeed, err = perfectHash(keys, img.VipShift[:], len(img.Vips), func(i, at int) {
-		v := &img.Vips[at]
+	img := &c.image
+	img.VipSeed, err = perfectHash(keys, shiftsFor(c, keys, img.VipShift[:]), len(img.Vips), func(i, at int) {
+		v := draw(c, &img.Vips[at])
 		v.Addr = uint32(keys[i])
 		v.Role = uint32(roles[vips[i].Role])
 		v.Since = since[vips[i].Addr]
@@ -277,7 +288,7 @@ type rangesOf struct{ first, count uint16 }
 
 // compileRanges writes the services of many ports, those of one address
 // together and the narrow ones first.
-func compileRanges(img *image, s dataplane.Snapshot, places []int) map[netip.Addr]rangesOf {
+func compileRanges(c *canvas, s dataplane.Snapshot, places []int) map[netip.Addr]rangesOf {
 	var wide []int
 	for i, svc := range s.Services {
 		if manyPorts(svc.ServiceKey) {
@@ -298,7 +309,7 @@ func compileRanges(img *image, s dataplane.Snapshot, places []int) map[netip.Add
 	of := make(map[netip.Addr]rangesOf)
 	for at, i := range wide {
 		svc := s.Services[i]
-		entry := &img.Ranges[at]
+		entry := draw(c, &c.image.Ranges[at])
 		entry.First, entry.Last = svc.Ports()
 		entry.Place, entry.Protocol = uint16(places[i]), uint16(svc.Protocol)
 		r, ok := of[svc.VIP]

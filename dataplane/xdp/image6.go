@@ -54,16 +54,17 @@ func clientMask6(p dataplane.Persistence) (mask [2]uint64) {
 }
 
 // compileVIPs6 writes IPv6 addresses.
-func compileVIPs6(img *image, vips []dataplane.VIP, since map[netip.Addr]uint32, ranges map[netip.Addr]rangesOf) error {
+func compileVIPs6(c *canvas, vips []dataplane.VIP, since map[netip.Addr]uint32, ranges map[netip.Addr]rangesOf) error {
 	addrs := make([][4]uint32, len(vips))
 	for i, v := range vips {
 		addrs[i] = words6(v.Addr)
 	}
+	img := &c.image
 	seed, err := perfectHashes(len(vips), func(i int, seed uint64) uint32 {
 		s := seeds6(seed)
 		return hash6(s[:4], addrs[i], 0)
-	}, img.Vip6Shift[:], len(img.Vips6), func(i, at int) {
-		v := &img.Vips6[at]
+	}, shiftsFor(c, vips, img.Vip6Shift[:]), len(img.Vips6), func(i, at int) {
+		v := draw(c, &img.Vips6[at])
 		v.Addr = addrs[i]
 		v.Role = uint32(roles[vips[i].Role])
 		v.Since = since[vips[i].Addr]
@@ -71,26 +72,27 @@ func compileVIPs6(img *image, vips []dataplane.VIP, since map[netip.Addr]uint32,
 		v.FirstRange, v.Ranges = r.first, r.count
 	})
 	s := seeds6(seed)
-	copy(img.Vip6Seed[:], s[:])
+	copy(draw(c, &img.Vip6Seed)[:], s[:])
 	return err
 }
 
 // compileServices6 is compileServices for IPv6.
-func compileServices6(img *image, f familyServices, places []int) error {
+func compileServices6(c *canvas, f familyServices, places []int) error {
 	addrs := make([][4]uint32, len(f.services))
 	keys := make([]uint64, len(f.services))
 	for i, svc := range f.services {
 		addrs[i], keys[i] = words6(svc.VIP), portKey(svc.ServiceKey, i)
 	}
+	img := &c.image
 	seed, err := perfectHashes(len(f.services), func(i int, seed uint64) uint32 {
 		s := seeds6(seed)
 		return hash6(s[:], addrs[i], keys[i])
-	}, img.Service6Shift[:], len(img.Services6), func(i, at int) {
-		entry := &img.Services6[at]
+	}, shiftsFor(c, keys, img.Service6Shift[:]), len(img.Services6), func(i, at int) {
+		entry := draw(c, &img.Services6[at])
 		entry.Addr, entry.Service = addrs[i], f.entries[i]
 		entry.Service.Key, entry.ClientMask = keys[i], clientMask6(f.services[i].Persistence)
 		places[f.of[i]] = at
 	})
-	img.Service6Seed = seeds6(seed)
+	*draw(c, &img.Service6Seed) = seeds6(seed)
 	return err
 }

@@ -68,8 +68,9 @@ func TestFullImage6(t *testing.T) {
 			if err := table.assign(s); err != nil {
 				t.Fatal(err)
 			}
-			img := new(image)
-			if err := compile(img, s, slots, ownMAC, table, nil, newAging(4*time.Millisecond), nil); err != nil {
+			c := newCanvas(newAging(4 * time.Millisecond))
+			img := &c.image
+			if err := compile(c, s, slots, ownMAC, table, nil, newAging(4*time.Millisecond), nil); err != nil {
 				t.Fatal(err)
 			}
 			for i, svc := range s.Services {

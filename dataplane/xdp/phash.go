@@ -50,26 +50,29 @@ func perfectHashes(n int, hash func(key int, seed uint64) uint32, shifts []uint1
 // keys to free places. It returns the place of each key, nil if some bucket
 // has none.
 func displace(hashes []uint32, shifts []uint16, size int) []int {
-	buckets := make([][]int, len(shifts))
-	for i, h := range hashes {
-		b := h >> 16 & uint32(len(shifts)-1)
-		buckets[b] = append(buckets[b], i)
+	bucket := func(key int) uint32 { return hashes[key] >> 16 & uint32(len(shifts)-1) }
+	keys := make([]int, len(hashes)) // those of one bucket in a row
+	for i := range keys {
+		keys[i] = i
 	}
-	order := make([]int, 0, len(hashes))
-	for b := range buckets {
-		if len(buckets[b]) > 0 {
-			order = append(order, b)
+	slices.SortFunc(keys, func(a, b int) int { return cmp.Or(cmp.Compare(bucket(a), bucket(b)), cmp.Compare(a, b)) })
+	var buckets [][]int
+	for rest := keys; len(rest) > 0; {
+		n := 1
+		for n < len(rest) && bucket(rest[n]) == bucket(rest[0]) {
+			n++
 		}
+		buckets, rest = append(buckets, rest[:n]), rest[n:]
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(len(buckets[b]), len(buckets[a])) })
+	slices.SortStableFunc(buckets, func(a, b []int) int { return cmp.Compare(len(b), len(a)) })
 
 	taken := make([]bool, size)
 	places := make([]int, len(hashes))
 next:
-	for _, b := range order {
+	for _, b := range buckets {
 		for shift := range uint32(size) {
-			if settle(hashes, buckets[b], shift, taken, places) {
-				shifts[b] = uint16(shift)
+			if settle(hashes, b, shift, taken, places) {
+				shifts[bucket(b[0])] = uint16(shift)
 				continue next
 			}
 		}

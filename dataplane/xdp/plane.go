@@ -36,7 +36,8 @@ type Plane struct {
 	inherited []netip.Addr
 	ids       *idTable
 	wide      wideServices // of the generation when it was asked for
-	scratch   *image
+	scratch   *canvas
+	halves    [2]blocks             // what of the kernel's images may not be empty
 	since     map[netip.Addr]uint32 // of the active addresses: since when, in age units
 	grace     chan struct{}         // closed when nobody uses the idle half any more
 	closed    bool
@@ -123,7 +124,8 @@ func (p *Plane) open() error {
 // start prepares what Apply needs.
 func (p *Plane) start() {
 	p.ids = newIDTable(p.kernel.serviceNames.elements, p.kernel.serverNames.elements)
-	p.scratch = new(image)
+	p.scratch = newCanvas(p.kernel.aging)
+	p.halves = [2]blocks{allBlocks(), allBlocks()}
 	p.grace = make(chan struct{})
 	// A predecessor may have flipped a moment ago.
 	go passGrace(p.grace)
@@ -243,25 +245,25 @@ func (p *Plane) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 		return 0, invalid("%v", err)
 	}
 	p.compileEgress(p.scratch, s, left)
-	if err := p.openEgress(p.scratch); err != nil {
+	if err := p.openEgress(&p.scratch.image); err != nil {
 		return 0, unavailable("%w", err)
 	}
 
 	if p.deferred {
-		if err := p.takeOver(p.scratch); err != nil {
+		if err := p.takeOver(&p.scratch.image); err != nil {
 			return 0, err
 		}
 	}
 	state := &p.kernel.state.elements[0]
 	old := atomic.LoadUint32(&state.Active) & 1
-	p.scratch.Number = state.Generation[old].Number + 1
-	state.Generation[old^1] = *p.scratch
+	p.scratch.image.Number = state.Generation[old].Number + 1
+	p.scratch.onto(&state.Generation[old^1], &p.halves[old^1])
 	atomic.StoreUint32(&state.Active, old^1)
 	p.since = since
 	p.inherited = nil
 	p.grace = make(chan struct{})
 	go passGrace(p.grace)
-	return dataplane.Generation(p.scratch.Number), nil
+	return dataplane.Generation(p.scratch.image.Number), nil
 }
 
 // activeSince tells since when the active addresses of s are: those that were
@@ -355,6 +357,9 @@ func (p *Plane) takeBackIDs(s dataplane.Snapshot) error {
 // left are the servers that keep their flows although they have left the
 // services of s (dataplane.Keep).
 func (p *Plane) left(s dataplane.Snapshot) []leftServer {
+	if !slices.ContainsFunc(s.Services, func(svc dataplane.Service) bool { return svc.Lost == dataplane.Keep }) {
+		return nil
+	}
 	keep := make(map[uint16]bool)
 	stays := make(map[uint16]bool)
 	for _, svc := range s.Services {

@@ -58,12 +58,12 @@ func tunnelOf(img *image, server uint16) tunnel {
 
 // tunnelTable puts ways into an image, equal ones once.
 type tunnelTable struct {
-	img *image
-	at  map[tunnel]uint16
+	on *canvas
+	at map[tunnel]uint16
 }
 
-func newTunnelTable(img *image) *tunnelTable {
-	return &tunnelTable{img: img, at: map[tunnel]uint16{{}: 0}}
+func newTunnelTable(c *canvas) *tunnelTable {
+	return &tunnelTable{on: c, at: map[tunnel]uint16{{}: 0}}
 }
 
 func (t *tunnelTable) add(server uint16, to tunnel) error {
@@ -72,9 +72,12 @@ func (t *tunnelTable) add(server uint16, to tunnel) error {
 		if at = uint16(len(t.at)); int(at) > MaxTunnels {
 			return fmt.Errorf("more than %d real servers behind tunnels", MaxTunnels)
 		}
-		t.at[to], t.img.Tunnels[at] = at, to
+		t.at[to] = at
+		*draw(t.on, &t.on.image.Tunnels[at]) = to
 	}
-	t.img.TunnelOf[server] = at
+	if at != 0 {
+		*draw(t.on, &t.on.image.TunnelOf[server]) = at
+	}
 	return nil
 }
 

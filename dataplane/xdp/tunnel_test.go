@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"systole/bpf"
 	"systole/dataplane"
@@ -61,8 +62,9 @@ func TestBadWays(t *testing.T) {
 
 // Equal ways are there once, and only so many of them.
 func TestTunnelTable(t *testing.T) {
-	img := new(image)
-	table := newTunnelTable(img)
+	on := newCanvas(newAging(4 * time.Millisecond))
+	img := &on.image
+	table := newTunnelTable(on)
 	a, b := tunnelTo(web, through(1, dataplane.IPIP)), tunnelTo(web, through(1, dataplane.GUE))
 	for i, to := range []tunnel{a, b, a, {}} {
 		if err := table.add(uint16(i+1), to); err != nil {

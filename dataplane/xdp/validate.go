@@ -103,6 +103,9 @@ const (
 	flagPort     = "flag-2" // sh-port, mh-port
 )
 
+// schedulers are those we have; asked for each service of each Apply.
+var schedulers = scheduler.Names()
+
 // Carries is nil if the xdp plane can forward svc, else why it cannot.
 func Carries(svc dataplane.Service) error {
 	switch {
@@ -114,7 +117,7 @@ func Carries(svc dataplane.Service) error {
 		return errors.New("the xdp plane forwards tcp, udp and sctp only")
 	case svc.Scheduler == "lc" || svc.Scheduler == "wlc":
 		return fmt.Errorf("the xdp plane cannot have %q: it learns of the end of connections from a sweep, seconds late, and all new ones of that time would go to one server", svc.Scheduler)
-	case !slices.Contains(scheduler.Names(), svc.Scheduler):
+	case !slices.Contains(schedulers, svc.Scheduler):
 		return fmt.Errorf("the xdp plane has no scheduler %q, but %s", svc.Scheduler, strings.Join(scheduler.Names(), ", "))
 	case svc.Persistence.Engine != "":
 		return fmt.Errorf("the xdp plane has no persistence engine %q: it tells clients apart by their addresses", svc.Persistence.Engine)
