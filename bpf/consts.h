@@ -23,9 +23,9 @@ enum layout {
  */
 #define VIP_TABLE 2048      /* for 1024 virtual addresses */
 #define VIP_BUCKETS 1024
-#define SERVICE_TABLE 8192  /* for 4095 services */
-#define SERVICE_BUCKETS 4096
-#define SERVICE_IDS 4096    /* id 0 means none */
+#define SERVICE_TABLE 32768 /* for 16383 services */
+#define SERVICE_BUCKETS 16384
+#define SERVICE_IDS 16384   /* id 0 means none */
 #define SERVER_IDS 16384    /* id 0 means none */
 #define SLOTS 262144
 #define RANGES 1024
@@ -35,8 +35,8 @@ enum layout {
 #define WAYS 4
 #define VIP6_TABLE 2048     /* the same for IPv6 */
 #define VIP6_BUCKETS 1024
-#define SERVICE6_TABLE 8192
-#define SERVICE6_BUCKETS 4096
+#define SERVICE6_TABLE 32768
+#define SERVICE6_BUCKETS 16384
 #define FRAGMENT_BUCKETS 1024 /* of WAYS datagrams each */
 #define MAX_PORTS 16        /* interfaces of the configuration; egress.h */
 #define MAX_DEVICES 64      /* and those below them: members of bonds */

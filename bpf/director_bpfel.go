@@ -112,8 +112,8 @@ type DirectorGeneration struct {
 		FirstRange uint16
 		Ranges     uint16
 	}
-	ServiceShift [4096]uint16
-	Services     [8192]DirectorService
+	ServiceShift [16384]uint16
+	Services     [32768]DirectorService
 	Servers      [16384]struct {
 		_       structs.HostLayout
 		Mac     [6]uint8
@@ -131,8 +131,8 @@ type DirectorGeneration struct {
 		FirstRange uint16
 		Ranges     uint16
 	}
-	Service6Shift [4096]uint16
-	Services6     [8192]struct {
+	Service6Shift [16384]uint16
+	Services6     [32768]struct {
 		_          structs.HostLayout
 		Addr       [4]uint32
 		Service    DirectorService
@@ -145,7 +145,7 @@ type DirectorGeneration struct {
 		Place    uint16
 		Protocol uint16
 	}
-	Timeouts [4096]struct {
+	Timeouts [16384]struct {
 		_       structs.HostLayout
 		ByState [8]int32
 	}

@@ -233,8 +233,8 @@ type ObserverState struct {
 			FirstRange uint16
 			Ranges     uint16
 		}
-		ServiceShift [4096]uint16
-		Services     [8192]struct {
+		ServiceShift [16384]uint16
+		Services     [32768]struct {
 			_          structs.HostLayout
 			Key        uint64
 			FirstSlot  uint32
@@ -260,8 +260,8 @@ type ObserverState struct {
 			FirstRange uint16
 			Ranges     uint16
 		}
-		Service6Shift [4096]uint16
-		Services6     [8192]struct {
+		Service6Shift [16384]uint16
+		Services6     [32768]struct {
 			_       structs.HostLayout
 			Addr    [4]uint32
 			Service struct {
@@ -282,7 +282,7 @@ type ObserverState struct {
 			Place    uint16
 			Protocol uint16
 		}
-		Timeouts [4096]struct {
+		Timeouts [16384]struct {
 			_       structs.HostLayout
 			ByState [8]int32
 		}
