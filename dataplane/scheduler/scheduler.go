@@ -85,7 +85,7 @@ func byAddress(table func([]Server) ([]int, error)) func([]Server) ([]int, error
 
 // roundRobin asks of a weight only whether it is 0.
 func roundRobin(servers []Server) ([]int, error) {
-	var slots []int
+	slots := make([]int, 0, len(servers))
 	for i, s := range servers {
 		if s.Weight > 0 {
 			slots = append(slots, i)

@@ -41,7 +41,7 @@ func newCanvas(a aging) *canvas {
 		c.empty.Timeouts[i].ByState = usual
 	}
 	c.empty.Timeouts[0].ByState = a.fragments()
-	c.image = *c.empty
+	c.image.Timeouts = c.empty.Timeouts // the rest is zero, and no memory yet
 	return c
 }
 

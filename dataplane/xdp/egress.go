@@ -75,27 +75,11 @@ func (p *Plane) reaches(name string) bool {
 // compileEgress completes an image with what depends on interfaces: it has the
 // addresses of the servers so far, and no more. Of one interface only those
 // servers go to generation.far to whom no frame can be sent.
-func (p *Plane) compileEgress(c *canvas, s dataplane.Snapshot, left []leftServer) {
+func (p *Plane) compileEgress(c *canvas, s dataplane.Snapshot, ids identities, left []leftServer) {
 	img := &c.image
-	vias := map[uint16]uint8{}
-	for _, svc := range s.Services {
-		id := p.ids.service(svc.ServiceKey)
-		for _, r := range svc.Servers {
-			vias[p.ids.server(id, r.Addr)] = via(p.ports, r.Interface)
-		}
-	}
-	for _, l := range left {
-		vias[l.id] = viaAny
-		if was := p.active().Far[l.id]; was.Via != 0 && img.Servers[l.id].Mac == ([6]uint8{}) {
-			vias[l.id] = uint8(was.Via)
-			if l.tunnel == (tunnel{}) {
-				img.Servers[l.id].Mac = was.Mac // drawn by compile
-			}
-		}
-	}
-	for id, via := range vias {
+	lies := func(id uint16, via uint8) {
 		if !p.several() && via != viaNone {
-			continue
+			return
 		}
 		e, far := draw(c, &img.Servers[id]), draw(c, &img.Far[id])
 		far.Mac, far.Via = e.Mac, uint16(via)
@@ -106,6 +90,21 @@ func (p *Plane) compileEgress(c *canvas, s dataplane.Snapshot, left []leftServer
 		if via == viaNone {
 			*draw(c, &img.TunnelOf[id]) = 0
 		}
+	}
+	for i, svc := range s.Services {
+		for j, r := range svc.Servers {
+			lies(ids.servers[i][j], via(p.ports, r.Interface))
+		}
+	}
+	for _, l := range left {
+		by := viaAny
+		if was := p.active().Far[l.id]; was.Via != 0 && img.Servers[l.id].Mac == ([6]uint8{}) {
+			by = uint8(was.Via)
+			if l.tunnel == (tunnel{}) {
+				img.Servers[l.id].Mac = was.Mac // drawn by compile
+			}
+		}
+		lies(l.id, by)
 	}
 	if !p.several() {
 		return

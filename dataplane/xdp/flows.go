@@ -130,6 +130,19 @@ func (n inState) conns(p dataplane.Protocol) dataplane.Conns {
 // serviceTimeouts are the timeouts of all services, by id.
 type serviceTimeouts = [MaxServices + 1]stateTimeouts
 
+// census counts the flows of both tables that have not expired. It takes tenths
+// of a second when they are as large as can be.
+func (p *Plane) census(timeouts *serviceTimeouts) (census, error) {
+	jiffies, err := p.jiffies()
+	if err != nil {
+		return census{}, err
+	}
+	now := uint32(jiffies >> p.kernel.aging.shift)
+	c := flowTable(p.kernel.flows.elements).count(now, timeouts, MaxServers+1)
+	flowTable6(p.kernel.flows6.elements).count(&c, now, timeouts)
+	return c, nil
+}
+
 // count counts the flows that have not expired. now is in age units; server ids
 // are below ids.
 func (t flowTable) count(now uint32, timeouts *serviceTimeouts, ids int) census {
@@ -160,26 +173,39 @@ func (c *census) add(val uint64, now uint32, timeouts *serviceTimeouts) {
 	}
 }
 
+// idSet are ids of services or servers, as many as an entry can tell apart. An
+// array: millions of entries are looked up in it.
+type idSet [1 << flowIDBits]bool
+
+// everyID is the set of all of them.
+func everyID() *idSet {
+	all := new(idSet)
+	for i := range all {
+		all[i] = true
+	}
+	return all
+}
+
 // clear frees every entry whose service or server is not kept. It follows the
 // protocol of flow.h, so packets may flow meanwhile; but none of them may be
 // able to store an id that is not kept: the last generation that had it must
 // be out of use.
-func (t flowTable) clear(keepService, keepServer func(id uint16) bool) {
+func (t flowTable) clear(services, servers *idSet) {
 	for i := range t {
 		for j := range t[i].Way {
-			clearFlow(&t[i].Way[j].Val, keepService, keepServer)
+			clearFlow(&t[i].Way[j].Val, services, servers)
 		}
 	}
 }
 
 // clearFlow is clear for the value of one entry.
-func clearFlow(word *uint64, keepService, keepServer func(id uint16) bool) {
+func clearFlow(word *uint64, services, servers *idSet) {
 	for {
 		val := atomic.LoadUint64(word)
 		if flowServer(val) == 0 {
 			return // free, or being written with a kept id
 		}
-		if keepService(flowOwner(val)) && keepServer(flowServer(val)) {
+		if services[flowOwner(val)] && servers[flowServer(val)] {
 			return
 		}
 		if atomic.CompareAndSwapUint64(word, val, freed(val)) {
@@ -201,10 +227,10 @@ func (t flowTable6) count(c *census, now uint32, timeouts *serviceTimeouts) {
 }
 
 // clear is flowTable.clear.
-func (t flowTable6) clear(keepService, keepServer func(id uint16) bool) {
+func (t flowTable6) clear(services, servers *idSet) {
 	for i := range t {
 		for j := range t[i].Way {
-			clearFlow(&t[i].Way[j].Val, keepService, keepServer)
+			clearFlow(&t[i].Way[j].Val, services, servers)
 		}
 	}
 }

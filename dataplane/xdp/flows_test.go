@@ -204,13 +204,14 @@ func TestClearFlows(t *testing.T) {
 	for i := range 40 {
 		on(client(i, "S"))
 	}
-	odd := func(id uint16) bool { return id%2 == 1 }
-	all := func(uint16) bool { return true }
-	none := func(uint16) bool { return false }
+	odd, all, none := new(idSet), everyID(), new(idSet)
+	for i := range odd {
+		odd[i] = i%2 == 1
+	}
 	table := flowTable(p.kernel.flows.elements)
 	for _, tt := range []struct {
 		name            string
-		service, server func(uint16) bool
+		service, server *idSet
 		want            int64
 	}{
 		{"all kept", all, all, 40},

@@ -86,30 +86,41 @@ func (t *idTable) serverName(id uint16) (serverName, bool) {
 		id != 0 && n.Family != 0
 }
 
-// service implements identities.
+// service is the id of a service, 0 if it has none.
 func (t *idTable) service(key dataplane.ServiceKey) uint16 { return t.services[key] }
 
-// server implements identities.
+// server is the id of a server of a service, 0 if it has none.
 func (t *idTable) server(service uint16, addr netip.Addr) uint16 {
 	return t.servers[serverName{service, addr}]
 }
 
-// missing counts the ids that s needs and nobody has.
-func (t *idTable) missing(s dataplane.Snapshot) (services, servers int) {
+// of are the ids of s, and how many are missing: those are 0.
+func (t *idTable) of(s dataplane.Snapshot) (ids identities, services, servers int) {
+	n := 0
 	for _, svc := range s.Services {
-		id, ok := t.services[svc.ServiceKey]
-		if !ok {
+		n += len(svc.Servers)
+	}
+	ids = identities{make([]uint16, 0, len(s.Services)), make([][]uint16, 0, len(s.Services))}
+	all := make([]uint16, 0, n)
+	for _, svc := range s.Services {
+		id := t.services[svc.ServiceKey]
+		if id == 0 {
 			services++
-			servers += len(svc.Servers)
-			continue
 		}
+		first := len(all)
 		for _, r := range svc.Servers {
-			if _, ok := t.servers[serverName{id, r.Addr}]; !ok {
+			server := uint16(0)
+			if id != 0 {
+				server = t.servers[serverName{id, r.Addr}]
+			}
+			if server == 0 {
 				servers++
 			}
+			all = append(all, server)
 		}
+		ids.services, ids.servers = append(ids.services, id), append(ids.servers, all[first:])
 	}
-	return services, servers
+	return ids, services, servers
 }
 
 // room counts the ids that nobody has.
@@ -164,17 +175,17 @@ func free(last *int, size int, isFree func(id int) bool) uint16 {
 	return 0
 }
 
-// take removes the names of ids that keep does not hold, and returns them.
-// No flow may name them any more.
-func (t *idTable) take(keepService, keepServer func(id uint16) bool) (services, servers []uint16) {
+// take removes the names of ids that are not kept, and returns them. No flow may
+// name them any more.
+func (t *idTable) take(keepServices, keepServers *idSet) (services, servers []uint16) {
 	for name, id := range t.servers {
-		if !keepServer(id) || !keepService(name.service) {
+		if !keepServers[id] || !keepServices[name.service] {
 			delete(t.servers, name)
 			servers = append(servers, id)
 		}
 	}
 	for key, id := range t.services {
-		if !keepService(id) {
+		if !keepServices[id] {
 			delete(t.services, key)
 			services = append(services, id)
 		}

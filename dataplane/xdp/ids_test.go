@@ -17,6 +17,21 @@ func ids(services, servers int) *idTable {
 	return newIDTable(make([]bpf.DirectorServiceName, services), make([]bpf.DirectorServerName, servers))
 }
 
+// idsOf are those of a snapshot, all of which are there.
+func idsOf(t *idTable, s dataplane.Snapshot) identities {
+	ids, _, _ := t.of(s)
+	return ids
+}
+
+// idsThat is the set of the ids below n that a function holds for.
+func idsThat(keep func(uint16) bool, n int) *idSet {
+	set := new(idSet)
+	for id := range n {
+		set[id] = keep(uint16(id))
+	}
+	return set
+}
+
 // Over any history of snapshots: ids are distinct, never change, and a
 // successor reads the same from the names.
 func TestIDsAreStable(t *testing.T) {
@@ -34,20 +49,23 @@ func TestIDsAreStable(t *testing.T) {
 				}
 				s.Services = append(s.Services, svc)
 			}
-			needServices, needServers := table.missing(s)
+			_, needServices, needServers := table.of(s)
 			if a, b := table.room(); needServices > a || needServers > b {
 				// As takeBackIDs: only what s has is kept.
-				keep := func(id uint16) bool {
-					key, _ := table.serviceKey(id)
-					return slices.ContainsFunc(s.Services, func(svc dataplane.Service) bool { return svc.ServiceKey == key })
-				}
-				keepServer := func(id uint16) bool {
-					name, _ := table.serverName(id)
+				keep := idsThat(func(id uint16) bool {
+					key, ok := table.serviceKey(id)
+					return ok && slices.ContainsFunc(s.Services, func(svc dataplane.Service) bool { return svc.ServiceKey == key })
+				}, len(table.serviceNames))
+				keepServer := idsThat(func(id uint16) bool {
+					name, ok := table.serverName(id)
+					if !ok {
+						return false
+					}
 					key, _ := table.serviceKey(name.service)
 					return slices.ContainsFunc(s.Services, func(svc dataplane.Service) bool {
 						return svc.ServiceKey == key && slices.ContainsFunc(svc.Servers, func(r dataplane.RealServer) bool { return r.Addr == name.addr })
 					})
-				}
+				}, len(table.serverNames))
 				goneServices, goneServers := table.take(keep, keepServer)
 				table.forget(goneServices, goneServers)
 				for key, id := range services {

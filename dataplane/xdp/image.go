@@ -18,10 +18,11 @@ import (
 // image is the configuration as the program reads it: one of the two halves.
 type image = bpf.DirectorGeneration
 
-// identities gives the ids of a snapshot's services and servers.
-type identities interface {
-	service(dataplane.ServiceKey) uint16
-	server(service uint16, addr netip.Addr) uint16
+// identities are the ids of a snapshot's services, and of the servers of each,
+// in its order.
+type identities struct {
+	services []uint16
+	servers  [][]uint16
 }
 
 var roles = map[dataplane.Role]bpf.DirectorRole{
@@ -52,13 +53,15 @@ func serviceKey(key dataplane.ServiceKey) uint64 {
 func slotTables(s dataplane.Snapshot) ([][]int, error) {
 	tables := make([][]int, len(s.Services))
 	total := 0
+	var servers []scheduler.Server // of one service after the other
 	for i, svc := range s.Services {
-		servers := make([]scheduler.Server, len(svc.Servers))
-		for j, r := range svc.Servers {
-			servers[j].Addr = r.Addr
+		servers = servers[:0]
+		for _, r := range svc.Servers {
+			server := scheduler.Server{Addr: r.Addr}
 			if deliverable(svc.ServiceKey, r) {
-				servers[j].Weight = r.Weight
+				server.Weight = r.Weight
 			}
+			servers = append(servers, server)
 		}
 		slots, err := scheduler.Slots(svc.Scheduler, servers)
 		if err != nil {
@@ -154,7 +157,7 @@ func compile(c *canvas, s dataplane.Snapshot, slots [][]int, own net.HardwareAdd
 	first := 0
 	var services [2]familyServices
 	for i, svc := range s.Services {
-		id := ids.service(svc.ServiceKey)
+		id := ids.services[i]
 		family := &services[0]
 		if svc.VIP.Is6() {
 			family = &services[1]
@@ -165,8 +168,8 @@ func compile(c *canvas, s dataplane.Snapshot, slots [][]int, own net.HardwareAdd
 			Id: id, FirstSlot: uint32(first), Slots: uint32(len(slots[i])), Flags: uint16(flags(svc, served[svc.VIP])),
 		})
 		draw(c, &img.Timeouts[id]).ByState = a.timeouts(svc.Timeouts, svc.Persistence.Timeout)
-		for _, r := range svc.Servers {
-			server := ids.server(id, r.Addr)
+		for j, r := range svc.Servers {
+			server := ids.servers[i][j]
 			entry := draw(c, &img.Servers[server])
 			entry.Service = id
 			if !r.Tunnelled() {
@@ -176,7 +179,7 @@ func compile(c *canvas, s dataplane.Snapshot, slots [][]int, own net.HardwareAdd
 			}
 		}
 		for _, slot := range slots[i] {
-			img.Slots[first] = ids.server(id, svc.Servers[slot].Addr)
+			img.Slots[first] = ids.servers[i][slot]
 			first++
 		}
 	}

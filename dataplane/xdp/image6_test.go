@@ -70,7 +70,7 @@ func TestFullImage6(t *testing.T) {
 			}
 			c := newCanvas(newAging(4 * time.Millisecond))
 			img := &c.image
-			if err := compile(c, s, slots, ownMAC, table, nil, newAging(4*time.Millisecond), nil); err != nil {
+			if err := compile(c, s, slots, ownMAC, idsOf(table, s), nil, newAging(4*time.Millisecond), nil); err != nil {
 				t.Fatal(err)
 			}
 			for i, svc := range s.Services {
@@ -122,7 +122,7 @@ func TestIDsOfBothFamilies(t *testing.T) {
 			}
 		}
 	}
-	if services, servers := after.missing(s); services != 0 || servers != 0 {
+	if _, services, servers := after.of(s); services != 0 || servers != 0 {
 		t.Errorf("%d services and %d servers are missing", services, servers)
 	}
 }

@@ -67,7 +67,7 @@ func TestFullImage(t *testing.T) {
 	c := newCanvas(newAging(4 * time.Millisecond))
 	img := &c.image
 	begin := time.Now()
-	if err := compile(c, s, slots, ownMAC, table, nil, newAging(4*time.Millisecond), nil); err != nil {
+	if err := compile(c, s, slots, ownMAC, idsOf(table, s), nil, newAging(4*time.Millisecond), nil); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("compiled in %s", time.Since(begin))
@@ -194,6 +194,10 @@ func TestBadSnapshots(t *testing.T) {
 		{"addresses", func(s *dataplane.Snapshot) { s.VIPs = make([]dataplane.VIP, MaxVIPs+1) }, "at most 1024"},
 		{"services", func(s *dataplane.Snapshot) { s.Services = make([]dataplane.Service, MaxServices+1) }, fmt.Sprintf("at most %d", MaxServices)},
 		{"servers", func(s *dataplane.Snapshot) { *s = many(1, MaxServers+1) }, "at most 16383"},
+		{"one of many servers twice", func(s *dataplane.Snapshot) {
+			*s = many(1, 100)
+			s.Services[0].Servers[99].Addr = s.Services[0].Servers[3].Addr
+		}, "listed twice"},
 		{"slots", func(s *dataplane.Snapshot) {
 			for port := range uint16(20) {
 				svc := s.Services[0]
@@ -234,7 +238,7 @@ func TestCompileIsDeterministic(t *testing.T) {
 	a, b := newCanvas(newAging(4*time.Millisecond)), newCanvas(newAging(4*time.Millisecond))
 	*draw(b, &b.image.Slots[5]) = 9 // left over from another generation
 	for _, c := range []*canvas{a, b} {
-		if err := compile(c, s, slots, ownMAC, table, nil, newAging(4*time.Millisecond), nil); err != nil {
+		if err := compile(c, s, slots, ownMAC, idsOf(table, s), nil, newAging(4*time.Millisecond), nil); err != nil {
 			t.Fatal(err)
 		}
 	}

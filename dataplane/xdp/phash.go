@@ -1,7 +1,6 @@
 package xdp
 
 import (
-	"cmp"
 	"errors"
 	"slices"
 )
@@ -50,29 +49,33 @@ func perfectHashes(n int, hash func(key int, seed uint64) uint32, shifts []uint1
 // keys to free places. It returns the place of each key, nil if some bucket
 // has none.
 func displace(hashes []uint32, shifts []uint16, size int) []int {
-	bucket := func(key int) uint32 { return hashes[key] >> 16 & uint32(len(shifts)-1) }
-	keys := make([]int, len(hashes)) // those of one bucket in a row
-	for i := range keys {
-		keys[i] = i
+	// Words are sorted, three times as fast as what they stand for: a key below
+	// its bucket, and a bucket's first key below its length, the greatest first.
+	keys := make([]uint64, len(hashes))
+	for i, h := range hashes {
+		keys[i] = uint64(h>>16&uint32(len(shifts)-1))<<32 | uint64(i)
 	}
-	slices.SortFunc(keys, func(a, b int) int { return cmp.Or(cmp.Compare(bucket(a), bucket(b)), cmp.Compare(a, b)) })
-	var buckets [][]int
-	for rest := keys; len(rest) > 0; {
-		n := 1
-		for n < len(rest) && bucket(rest[n]) == bucket(rest[0]) {
-			n++
+	slices.Sort(keys)
+	var buckets []uint64
+	for first := 0; first < len(keys); {
+		end := first + 1
+		for end < len(keys) && keys[end]>>32 == keys[first]>>32 {
+			end++
 		}
-		buckets, rest = append(buckets, rest[:n]), rest[n:]
+		buckets = append(buckets, uint64(len(keys)-(end-first))<<32|uint64(first))
+		first = end
 	}
-	slices.SortStableFunc(buckets, func(a, b []int) int { return cmp.Compare(len(b), len(a)) })
+	slices.Sort(buckets)
 
 	taken := make([]bool, size)
 	places := make([]int, len(hashes))
 next:
 	for _, b := range buckets {
+		first := int(uint32(b))
+		of := keys[first : first+len(keys)-int(b>>32)]
 		for shift := range uint32(size) {
-			if settle(hashes, b, shift, taken, places) {
-				shifts[bucket(b[0])] = uint16(shift)
+			if settle(hashes, of, shift, taken, places) {
+				shifts[of[0]>>32] = uint16(shift)
 				continue next
 			}
 		}
@@ -82,17 +85,17 @@ next:
 }
 
 // settle takes the places of one bucket's keys under shift, all or none.
-func settle(hashes []uint32, bucket []int, shift uint32, taken []bool, places []int) bool {
-	for n, i := range bucket {
-		at := int((hashes[i] ^ shift) & uint32(len(taken)-1))
+func settle(hashes []uint32, bucket []uint64, shift uint32, taken []bool, places []int) bool {
+	for n, key := range bucket {
+		at := int((hashes[uint32(key)] ^ shift) & uint32(len(taken)-1))
 		if taken[at] {
-			for _, j := range bucket[:n] {
-				taken[places[j]] = false
+			for _, earlier := range bucket[:n] {
+				taken[places[uint32(earlier)]] = false
 			}
 			return false
 		}
 		taken[at] = true
-		places[i] = at
+		places[uint32(key)] = at
 	}
 	return true
 }

@@ -230,7 +230,8 @@ func (p *Plane) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 		return 0, err
 	}
 	<-p.grace
-	if err := p.giveIDs(s); err != nil {
+	ids, err := p.giveIDs(s)
+	if err != nil {
 		return 0, err
 	}
 	since, err := p.activeSince(s)
@@ -238,13 +239,13 @@ func (p *Plane) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 		return 0, err
 	}
 	left := p.left(s)
-	if err := compile(p.scratch, s, slots, p.own, p.ids, since, p.kernel.aging, left); err != nil {
+	if err := compile(p.scratch, s, slots, p.own, ids, since, p.kernel.aging, left); err != nil {
 		return 0, invalid("%v", err)
 	}
-	if err := p.applyQUIC(s, left); err != nil {
+	if err := p.applyQUIC(s, ids, left); err != nil {
 		return 0, invalid("%v", err)
 	}
-	p.compileEgress(p.scratch, s, left)
+	p.compileEgress(p.scratch, s, ids, left)
 	if err := p.openEgress(&p.scratch.image); err != nil {
 		return 0, unavailable("%w", err)
 	}
@@ -289,41 +290,48 @@ func (p *Plane) activeSince(s dataplane.Snapshot) (map[netip.Addr]uint32, error)
 
 // giveIDs makes sure that everything in s has an id. The generation before the
 // one in force must be out of use.
-func (p *Plane) giveIDs(s dataplane.Snapshot) error {
-	needServices, needServers := p.ids.missing(s)
+func (p *Plane) giveIDs(s dataplane.Snapshot) (identities, error) {
+	ids, needServices, needServers := p.ids.of(s)
+	if needServices == 0 && needServers == 0 {
+		return ids, nil
+	}
 	roomServices, roomServers := p.ids.room()
 	if needServices > roomServices || needServers > roomServers {
 		if err := p.takeBackIDs(s); err != nil {
-			return err
+			return ids, err
 		}
 		// Taking back a service takes its servers' ids as well.
-		needServices, needServers = p.ids.missing(s)
+		_, needServices, needServers = p.ids.of(s)
 		roomServices, roomServers = p.ids.room()
 		if needServices > roomServices || needServers > roomServers {
-			return invalid("%d new services and %d new real servers, there is room for %d and %d until the present ones are gone: apply the change in two steps",
+			return ids, invalid("%d new services and %d new real servers, there is room for %d and %d until the present ones are gone: apply the change in two steps",
 				needServices, needServers, roomServices, roomServers)
 		}
 	}
-	return p.ids.assign(s)
+	if err := p.ids.assign(s); err != nil {
+		return ids, err
+	}
+	ids, _, _ = p.ids.of(s)
+	return ids, nil
 }
 
 // takeBackIDs frees the ids that neither the generation in force nor s uses,
 // and the flows that name them.
 func (p *Plane) takeBackIDs(s dataplane.Snapshot) error {
-	services := make(map[uint16]bool)
-	servers := make(map[uint16]bool)
-	now, err := p.jiffies()
-	if err != nil {
-		return err
-	}
-	units, timeouts := uint32(now>>p.kernel.aging.shift), p.timeouts()
-	flows := flowTable(p.kernel.flows.elements).count(units, timeouts, MaxServers+1)
-	flowTable6(p.kernel.flows6.elements).count(&flows, units, timeouts)
+	services, servers := new(idSet), new(idSet)
+	someLeft := false
 	for i := range p.active().Servers {
 		svc := p.active().Servers[i].Service
-		// Who has left stays for the flows it has.
-		if svc != 0 && (svc&serverLeft == 0 || flows.conns[i] != (inState{})) {
-			servers[uint16(i)] = true
+		servers[i] = svc != 0 && svc&serverLeft == 0
+		someLeft = someLeft || svc&serverLeft != 0
+	}
+	if someLeft { // who has left stays for the flows it has
+		flows, err := p.census(p.timeouts())
+		if err != nil {
+			return err
+		}
+		for i, conns := range flows.conns {
+			servers[i] = servers[i] || p.active().Servers[i].Service != 0 && conns != (inState{})
 		}
 	}
 	for id := range serviceIDs(p.active()) {
@@ -336,16 +344,13 @@ func (p *Plane) takeBackIDs(s dataplane.Snapshot) error {
 			servers[p.ids.server(id, r.Addr)] = true
 		}
 	}
-	delete(services, 0) // the ids that are still missing
-	delete(servers, 0)
-	keepService := func(id uint16) bool { return services[id] }
-	keepServer := func(id uint16) bool { return servers[id] }
+	services[0], servers[0] = false, false // the ids that are still missing
 
-	flowTable(p.kernel.flows.elements).clear(keepService, keepServer)
-	flowTable6(p.kernel.flows6.elements).clear(keepService, keepServer)
+	flowTable(p.kernel.flows.elements).clear(services, servers)
+	flowTable6(p.kernel.flows6.elements).clear(services, servers)
 	// A datagram's key has no service, but its server belongs to one.
-	flowTable6(p.kernel.fragments.elements).clear(func(uint16) bool { return true }, keepServer)
-	goneServices, goneServers := p.ids.take(keepService, keepServer)
+	flowTable6(p.kernel.fragments.elements).clear(everyID(), servers)
+	goneServices, goneServers := p.ids.take(services, servers)
 	if err := p.settle(goneServices, goneServers); err != nil {
 		return err
 	}

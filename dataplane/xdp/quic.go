@@ -64,15 +64,15 @@ func quicServers(s dataplane.Snapshot, ids identities, left []leftServer, before
 	}
 	given := make(map[key]bool)
 	by := make(map[uint16]bool) // the services that go by IDs
-	for _, svc := range s.Services {
+	for i, svc := range s.Services {
 		if svc.ServerIDLength == 0 {
 			continue
 		}
-		service := ids.service(svc.ServiceKey)
+		service := ids.services[i]
 		by[service] = true
-		for _, r := range svc.Servers {
+		for j, r := range svc.Servers {
 			id := serverID(r.ServerID)
-			all = append(all, quicServer{id, service, ids.server(service, r.Addr)})
+			all = append(all, quicServer{id, service, ids.servers[i][j]})
 			given[key{id, service}] = true
 		}
 	}
@@ -117,10 +117,10 @@ func writeQUIC(to *quicIDs, all []quicServer) error {
 
 // applyQUIC writes the server IDs of the generation that is to come. Generations
 // use the two tables by turns, so no packet reads this one.
-func (p *Plane) applyQUIC(s dataplane.Snapshot, left []leftServer) error {
+func (p *Plane) applyQUIC(s dataplane.Snapshot, ids identities, left []leftServer) error {
 	now := p.active().Number
 	before, to := &p.kernel.quic.elements[now&1], &p.kernel.quic.elements[(now+1)&1]
-	all := quicServers(s, p.ids, left, before)
+	all := quicServers(s, ids, left, before)
 	if len(all) == 0 && to.Used == 0 {
 		return nil
 	}

@@ -108,7 +108,7 @@ func TestServerIDsOfLeftServers(t *testing.T) {
 				}
 			}
 			to := halves[step&1]
-			if err := writeQUIC(to, quicServers(s, names, left, halves[step&1^1])); err != nil {
+			if err := writeQUIC(to, quicServers(s, idsOf(names, s), left, halves[step&1^1])); err != nil {
 				t.Fatal(err)
 			}
 			got := map[quicServer]bool{}

@@ -57,13 +57,10 @@ func (p *Plane) Stats() (dataplane.Stats, error) {
 	}
 	defer p.reading.RUnlock()
 
-	now, err := p.jiffies()
+	flows, err := p.census(timeouts)
 	if err != nil {
 		return dataplane.Stats{}, err
 	}
-	units := uint32(now >> p.kernel.aging.shift)
-	flows := flowTable(p.kernel.flows.elements).count(units, timeouts, MaxServers+1)
-	flowTable6(p.kernel.flows6.elements).count(&flows, units, timeouts)
 	st.CPUs = make([]dataplane.CPUStats, ebpf.MustPossibleCPU())
 	for _, s := range servers {
 		c, err := p.serverCounters(s.id, st.CPUs)

@@ -10,9 +10,13 @@ import (
 	"systole/dataplane/flowsync"
 )
 
-// part is how many buckets one call of Sweep looks at: half a millisecond's
-// worth when nothing has changed.
-const part = 1 << 16
+// part is how many buckets one call of Sweep looks at: a third of a millisecond's
+// worth when nothing has changed. Of a table so large that this would take many
+// calls it looks at more, so that what is new is not found too late.
+const (
+	part     = 1 << 16
+	mostCall = 32
+)
 
 // refreshShare: a flow with traffic is sent again each tenth of its timeout.
 const refreshShare = 10
@@ -41,6 +45,7 @@ type flowNames struct {
 	generation uint64
 	services   []dataplane.ServiceKey // by id; Protocol 0: not in the generation
 	active     []bool                 // by id: the service's address is active here
+	six        bool                   // some service is IPv6's
 	servers    []netip.Addr           // by id; not valid: not in the generation
 	timeouts   *serviceTimeouts
 }
@@ -70,6 +75,7 @@ func (p *Plane) names() flowNames {
 			n.active[id] = active[[4]uint32{addrWord(key.VIP)}]
 		} else {
 			n.active[id] = active6[words6(key.VIP)]
+			n.six = true
 		}
 	}
 	for name, id := range p.ids.servers {
@@ -141,7 +147,7 @@ func (n *flowNames) flow(e entry, val uint64, now uint32, unit time.Duration) (f
 }
 
 // Sweep implements flowsync.Table.
-func (s *Sweep) Sweep(offer func(place uint32, f dataplane.Flow) flowsync.Answer) (end bool, err error) {
+func (s *Sweep) Sweep(offer func(place uint32, f dataplane.Flow) flowsync.Answer) (done bool, err error) {
 	p := s.p
 	if s.names, err = p.beginFlows(s.names); err != nil {
 		return false, err
@@ -152,8 +158,12 @@ func (s *Sweep) Sweep(offer func(place uint32, f dataplane.Flow) flowsync.Answer
 		return false, err
 	}
 	now := uint32(jiffies >> s.aging.shift)
-	for stop := min(s.at+part, len(s.shadow)); s.at < stop; s.at++ {
+	end := s.end()
+	for stop := min(s.at+max(part, end/mostCall), end); s.at < stop; s.at++ {
 		b, shadow := p.kernel.bucket(s.at), &s.shadow[s.at]
+		if b.is(shadow) {
+			continue
+		}
 		for i := range ways {
 			val := atomic.LoadUint64(b.entry(i).val())
 			if val == shadow[i] || !s.changed(val, shadow[i]) {
@@ -164,11 +174,20 @@ func (s *Sweep) Sweep(offer func(place uint32, f dataplane.Flow) flowsync.Answer
 			}
 		}
 	}
-	if s.at == len(s.shadow) {
+	if s.at >= end {
 		s.at = 0
 		return true, nil
 	}
 	return false, nil
+}
+
+// end is where a pass ends: a table that no service of the generation has flows
+// in is left out. What is in it waits for one that has.
+func (s *Sweep) end() int {
+	if s.names.six {
+		return len(s.shadow)
+	}
+	return s.p.kernel.tables[0].buckets
 }
 
 // changed tells whether a value is worth a look, seeing the one before.

@@ -90,6 +90,18 @@ func (b bucket) entry(way int) entry {
 	return entry{unsafe.Add(b.at, uintptr(way)*(b.words+1)*wordSize), b.words}
 }
 
+// is tells whether a bucket's values are those.
+func (b bucket) is(values *[ways]uint64) bool {
+	at, size := unsafe.Add(b.at, b.words*wordSize), (b.words+1)*wordSize
+	for i := range values {
+		if atomic.LoadUint64((*uint64)(at)) != values[i] {
+			return false
+		}
+		at = unsafe.Add(at, size)
+	}
+	return true
+}
+
 // word is the i-th of an entry.
 func (e entry) word(i uintptr) *uint64 { return (*uint64)(unsafe.Add(e.at, i*wordSize)) }
 

@@ -160,14 +160,26 @@ func Carries(svc dataplane.Service) error {
 }
 
 func validateServers(svc dataplane.Service, own []net.HardwareAddr) error {
-	seen := make(map[netip.Addr]bool, len(svc.Servers))
-	for _, r := range svc.Servers {
+	const few = 16 // among which it takes less time to look than to make a map
+	var seen map[netip.Addr]bool
+	if len(svc.Servers) > few {
+		seen = make(map[netip.Addr]bool, len(svc.Servers))
+	}
+	twice := func(i int, a netip.Addr) bool {
+		if seen == nil {
+			return slices.ContainsFunc(svc.Servers[:i], func(r dataplane.RealServer) bool { return r.Addr == a })
+		}
+		was := seen[a]
+		seen[a] = true
+		return was
+	}
+	for i, r := range svc.Servers {
 		switch {
 		case !r.Addr.IsValid() || r.Addr.IsUnspecified() || r.Addr.Is4In6():
 			return invalid("service %s: real server %s: want the address of a machine", svc.ServiceKey, r.Addr)
 		case r.Addr.Is4() != svc.VIP.Is4() && !r.Tunnelled():
 			return invalid("service %s: real server %s: gate forwarding keeps the address family", svc.ServiceKey, r.Addr)
-		case seen[r.Addr]:
+		case twice(i, r.Addr):
 			return invalid("service %s: real server %s is listed twice", svc.ServiceKey, r.Addr)
 		case known(r.MAC) && !usable(r.MAC):
 			return invalid("service %s: real server %s has the MAC %q: want an Ethernet unicast address", svc.ServiceKey, r.Addr, r.MAC)
@@ -177,7 +189,6 @@ func validateServers(svc dataplane.Service, own []net.HardwareAddr) error {
 		if err := validateWay(r); err != nil {
 			return invalid("service %s: real server %s: %v", svc.ServiceKey, r.Addr, err)
 		}
-		seen[r.Addr] = true
 	}
 	return nil
 }
