@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -20,6 +21,7 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"systole/bpf"
 	"systole/dataplane"
 	"systole/dataplane/planetest"
 	"systole/test/need"
@@ -457,6 +459,69 @@ func TestRestartAfterLayoutChange(t *testing.T) {
 	}
 	second.crash(t)
 	third := open(t, l.config(t))
+	if g := apply(t, third, twoServices(1)); g != 2 {
+		t.Errorf("generation %d, want 2: the maps were not pinned", g)
+	}
+}
+
+// Maps of our layout's number but of another shape are as those of an unknown
+// layout: their program goes on with them until the first Apply, which begins
+// with empty ones.
+func TestRestartWithMapsOfAnotherShape(t *testing.T) {
+	l := newLAN(t)
+	first := open(t, l.config(t))
+	apply(t, first, twoServices(1))
+	if err := first.Renew(dataplane.Unlimited); err != nil {
+		t.Fatal(err)
+	}
+	sender(t, first.Program(), ownMAC)(client(0, "S"))
+	id, turns := l.attached(t), first.pins.path(bpf.DirectorMapTurns)
+	first.crash(t)
+	if err := os.Remove(turns); err != nil {
+		t.Fatal(err)
+	}
+	fewer, err := ebpf.NewMap(&ebpf.MapSpec{
+		Type: ebpf.Array, KeySize: 4, ValueSize: uint32(unsafe.Sizeof(bpf.DirectorTurn{})), MaxEntries: 4096, Flags: unix.BPF_F_MMAPABLE,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fewer.Close()
+	if err := fewer.Pin(turns); err != nil {
+		t.Fatal(err)
+	}
+
+	var log bytes.Buffer
+	cfg := l.config(t)
+	cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+	second := open(t, cfg)
+	if !strings.Contains(log.String(), "beginning with empty ones") || !strings.Contains(log.String(), "map="+bpf.DirectorMapTurns) {
+		t.Errorf("the log does not say which map is of no use:\n%s", log.String())
+	}
+	if l.attached(t) != id {
+		t.Error("the old program was replaced before there was a generation")
+	}
+	if g := apply(t, second, twoServices(1)); g != 1 {
+		t.Errorf("generation %d, want 1: nothing could be taken over", g)
+	}
+	if now := l.attached(t); now == id || now == 0 {
+		t.Errorf("program %d is attached, want the successor's", now)
+	}
+	if err := second.Renew(dataplane.Unlimited); err != nil {
+		t.Fatal(err)
+	}
+	on := sender(t, second.Program(), ownMAC)
+	if got := on(client(0, "A")); got.Verdict != planetest.Passed {
+		t.Errorf("a flow of the maps of no use: %s", got)
+	}
+	if got := on(client(0, "S")); got.Verdict != planetest.Forwarded {
+		t.Errorf("a new connection: %s", got)
+	}
+	second.crash(t)
+	third := open(t, l.config(t))
+	if got := sender(t, third.Program(), ownMAC)(client(0, "A")); got.Verdict != planetest.Forwarded {
+		t.Errorf("after one more restart: %s", got)
+	}
 	if g := apply(t, third, twoServices(1)); g != 2 {
 		t.Errorf("generation %d, want 2: the maps were not pinned", g)
 	}
