@@ -44,7 +44,8 @@ type State struct {
 	CPUs  []dataplane.CPUStats `json:"cpus,omitempty"`
 	Flows int64                `json:"flows"` // -1: not known
 
-	FlowTableSize int `json:"flow_table_size"` // entries
+	FlowTableSize  int   `json:"flow_table_size"`  // entries
+	FlowTableBytes int64 `json:"flow_table_bytes"` // of memory; 0: not known
 
 	Sync *flowsync.State `json:"sync,omitempty"` // nil: no flows are carried to the other director
 

@@ -45,7 +45,8 @@ func (d *Director) Status(ctx context.Context) (*State, error) {
 
 // count puts the counters in their places.
 func (s *State) count(st dataplane.Stats) {
-	s.Reasons, s.CPUs, s.Flows, s.FlowTableSize = st.Reasons, st.CPUs, st.Flows, st.FlowTableSize
+	s.Reasons, s.CPUs = st.Reasons, st.CPUs
+	s.Flows, s.FlowTableSize, s.FlowTableBytes = st.Flows, st.FlowTableSize, st.FlowTableBytes
 	for i := range s.Planes {
 		// Interfaces are XDP's alone, whose statistics come first.
 		if len(s.Planes[i].Interfaces) > 0 {

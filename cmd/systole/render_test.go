@@ -64,7 +64,7 @@ func sample() *control.State {
 				{Address: "192.168.145.200", Weight: 5, InTable: true, Health: "up", Quiesced: true, Reason: "quiesced by the operator"},
 			}},
 		},
-		FlowTableSize: 4096, PlaneChoice: "auto",
+		FlowTableSize: 4096, FlowTableBytes: 128 << 10, PlaneChoice: "auto",
 	}
 }
 

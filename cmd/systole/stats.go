@@ -23,11 +23,12 @@ type statsCmd struct {
 
 // counted is the JSON form.
 type counted struct {
-	Services      []countedService     `json:"services"`
-	Reasons       map[string]uint64    `json:"reasons"`
-	CPUs          []dataplane.CPUStats `json:"cpus"`
-	Flows         int64                `json:"flows"` // -1: not known
-	FlowTableSize int                  `json:"flow_table_size"`
+	Services       []countedService     `json:"services"`
+	Reasons        map[string]uint64    `json:"reasons"`
+	CPUs           []dataplane.CPUStats `json:"cpus"`
+	Flows          int64                `json:"flows"` // -1: not known
+	FlowTableSize  int                  `json:"flow_table_size"`
+	FlowTableBytes int64                `json:"flow_table_bytes"`
 }
 
 type countedService struct {
@@ -53,7 +54,7 @@ func (c statsCmd) Run(ctx context.Context) error {
 // countersOf picks the counters out of a State.
 func countersOf(s *control.State) counted {
 	out := counted{
-		Services: []countedService{}, Reasons: s.Reasons, CPUs: s.CPUs, Flows: s.Flows, FlowTableSize: s.FlowTableSize,
+		Services: []countedService{}, Reasons: s.Reasons, CPUs: s.CPUs, Flows: s.Flows, FlowTableSize: s.FlowTableSize, FlowTableBytes: s.FlowTableBytes,
 	}
 	for _, svc := range s.Services {
 		cs := countedService{Service: svc.Service, Counters: svc.Counters, Servers: []countedServer{}}
@@ -96,10 +97,23 @@ func (c statsCmd) print(w io.Writer, s counted) error {
 			}
 		}
 	}
-	if s.Flows >= 0 && s.FlowTableSize > 0 {
-		fmt.Fprintf(t, "\nflows: %d of %d, %.1f %%\n", s.Flows, s.FlowTableSize, 100*float64(s.Flows)/float64(s.FlowTableSize))
+	if line := flowTable(s.Flows, s.FlowTableSize, s.FlowTableBytes); line != "" {
+		fmt.Fprintf(t, "\n%s\n", line)
 	}
 	return t.Flush()
+}
+
+// flowTable is one line: how full the table is, and the memory that it takes,
+// full or not. Empty: there is none.
+func flowTable(flows int64, size int, bytes int64) string {
+	if flows < 0 || size <= 0 {
+		return ""
+	}
+	line := fmt.Sprintf("flows: %d of %d, %.1f %%", flows, size, 100*float64(flows)/float64(size))
+	if bytes > 0 {
+		line += fmt.Sprintf(", in %.1f MiB", float64(bytes)/(1<<20))
+	}
+	return line
 }
 
 func columns(c dataplane.Counters) string {

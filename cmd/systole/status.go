@@ -91,6 +91,9 @@ func writeStatus(w io.Writer, s *control.State) error {
 	}
 	fmt.Fprintln(t)
 	tablePlanes(t, s.Planes)
+	if line := flowTable(s.Flows, s.FlowTableSize, s.FlowTableBytes); line != "" {
+		fmt.Fprintf(t, "\n%s\n", line)
+	}
 	writeSync(t, s.Sync)
 	fmt.Fprintln(t, "\nSERVICE\tSTATE\tWEIGHT\tSCHEDULED\tACTIVE\tINACTIVE\tPACKETS\tWHY")
 	for _, svc := range s.Services {
