@@ -15,33 +15,46 @@ import (
 	"systole/dataplane/xdp"
 )
 
-// applies measures configurations from 1 to 10,000 real servers. Each changes
-// the MAC address of the server that has a certain flow; a thread that does
-// nothing but show packets of this flow to the program sees when.
+// applies measures configurations from 1 to 10,000 real servers, and one of as
+// many services. Each changes the MAC address of the server that has a certain
+// flow; a thread that does nothing but show packets of this flow to the program
+// sees when.
 func applies(ctx context.Context, o options, r *report) error {
-	for _, n := range []int{1, 10, 100, 1000, 10_000} {
-		if !o.only.MatchString(fmt.Sprintf("apply/%d", n)) {
+	for _, c := range []struct{ servers, per int }{
+		{1, perService}, {10, perService}, {100, perService}, {1000, perService}, {10_000, perService}, {10_000, 1},
+	} {
+		name := applyResult{Servers: c.servers, Services: c.servers / c.per}.name()
+		if !o.only.MatchString("apply/" + name) {
 			continue
 		}
-		fmt.Fprintf(o.progress, "apply: %d real servers\n", n)
-		res, err := measureApply(ctx, n, 10*o.samples())
+		fmt.Fprintf(o.progress, "apply: %s\n", name)
+		res, err := measureApply(ctx, c.servers, c.per, 10*o.samples())
 		if err != nil {
-			return fmt.Errorf("apply: %d real servers: %w", n, err)
+			return fmt.Errorf("apply: %s: %w", name, err)
 		}
 		r.Applies = append(r.Applies, res)
 	}
 	return nil
 }
 
-// perService is how many servers a service has at most in this measurement.
+// perService is how many servers a service has at most in all measurements but
+// one.
 const perService = 100
 
+// name is what the configuration is called.
+func (a applyResult) name() string {
+	if a.Services > 1 && a.Services == a.Servers {
+		return fmt.Sprintf("%d services of one", a.Services)
+	}
+	return fmt.Sprintf("%d real servers", a.Servers)
+}
+
 // configurations are two that differ in the MAC address of the first server.
-func configurations(servers int) (two [2]dataplane.Snapshot) {
+func configurations(servers, per int) (two [2]dataplane.Snapshot) {
 	for i := range two {
 		s := dataplane.Snapshot{VIPs: []dataplane.VIP{{Addr: vip, Role: dataplane.Active}}}
-		for left, port := servers, uint16(80); left > 0; left, port = left-perService, port+1 {
-			s.Services = append(s.Services, service(vip, port, dataplane.TCP, min(left, perService)))
+		for left, port := servers, uint16(80); left > 0; left, port = left-per, port+1 {
+			s.Services = append(s.Services, service(vip, port, dataplane.TCP, min(left, per)))
 		}
 		s.Services[0].Servers[0].MAC = []byte{2, 0, 0, 2, 0, byte(i)}
 		two[i] = s
@@ -49,13 +62,13 @@ func configurations(servers int) (two [2]dataplane.Snapshot) {
 	return two
 }
 
-func measureApply(ctx context.Context, servers, times int) (res applyResult, err error) {
+func measureApply(ctx context.Context, servers, per, times int) (res applyResult, err error) {
 	p, err := xdp.Load(xdp.Config{Flows: 1 << 10}, own)
 	if err != nil {
 		return res, err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	two := configurations(servers)
+	two := configurations(servers, per)
 	res = applyResult{Servers: servers, Services: len(two[0].Services)}
 	if _, err = p.Apply(two[0]); err == nil {
 		err = p.Renew(dataplane.Unlimited)

@@ -5,7 +5,7 @@
 //
 //	packet  ns per packet of the program alone (BPF_PROG_TEST_RUN)
 //	wire    packets per second over a pair of veth devices, none lost
-//	apply   how long a configuration takes, from 1 to 10,000 real servers
+//	apply   how long a configuration takes, from 1 to 10,000 real servers, or as many services
 //	sync    how fast the flow table gets to another director
 //
 // It prints a table; -json is for machines, -go has the lines of a Go benchmark,

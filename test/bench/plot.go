@@ -77,7 +77,7 @@ func (r *report) plotPackets(out io.Writer) error {
 func (r *report) plotApplies(out io.Writer) error {
 	var bars []bar
 	for _, a := range r.Applies {
-		bars = append(bars, bar{fmt.Sprintf("%d real servers", a.Servers), a.Visible.median(), a.Visible.least(), a.Visible.most(), 1000, false})
+		bars = append(bars, bar{a.name(), a.Visible.median(), a.Visible.least(), a.Visible.most(), 1000, false})
 	}
 	return plot(out, "From Apply to the first packet by the new configuration, µs, logarithmic (red: the goal; line: best to worst)", "µs", bars, 10)
 }

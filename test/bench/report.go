@@ -203,8 +203,12 @@ func (r *report) benchmark(out io.Writer) error {
 		}
 	}
 	for _, a := range r.Applies {
+		more := ""
+		if a.Services == a.Servers && a.Services > 1 {
+			more = fmt.Sprintf("/services=%d", a.Services)
+		}
 		for i := range a.Call {
-			if _, err := fmt.Fprintf(out, "BenchmarkApply/servers=%d \t1\t%.4g visible-us\t%.4g call-us\n", a.Servers, a.Visible[i], a.Call[i]); err != nil {
+			if _, err := fmt.Fprintf(out, "BenchmarkApply/servers=%d%s \t1\t%.4g visible-us\t%.4g call-us\n", a.Servers, more, a.Visible[i], a.Call[i]); err != nil {
 				return err
 			}
 		}
