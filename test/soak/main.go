@@ -33,6 +33,8 @@ var fullSize = []target{
 	{pkg: "./hb", name: "TestMessagesUnderLoss"},
 	{pkg: "./test/chaos", name: "TestProgramReplacements"},
 	{pkg: "./test/chaos", name: "TestAppliesUnderTraffic"},
+	{pkg: "./test/chaos", name: "TestWideAppliesUnderTraffic"},
+	{pkg: "./test/chaos", name: "TestLargeFlowTable"},
 	{pkg: "./test/chaos", name: "TestFloodBesideEstablished"},
 	{pkg: "./test/chaos", name: "TestStrictRoundRobinOfAFlood"},
 	{pkg: "./test/chaos", name: "TestKilledDaemonKeepsConnections"},
