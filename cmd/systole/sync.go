@@ -115,7 +115,7 @@ func writeSync(w io.Writer, s *flowsync.State) {
 		return
 	}
 	yes := map[bool]string{true: "yes", false: "no"}
-	fmt.Fprintln(w, "\nFLOW SYNC\tPEER HAS OURS\tWE HAVE ITS\tLAG\tSENT\tRECEIVED\tREFUSED\tMISSED MESSAGES")
-	fmt.Fprintf(w, "%s\t%s\t%s\t%v\t%d\t%d\t%d\t%d\n", map[bool]string{true: "up", false: "no peer"}[s.Peer], yes[s.InSync], yes[s.Complete],
-		s.Lag.Round(time.Millisecond), s.Sent.Flows, s.Received.Flows, s.Refused, s.Missed)
+	fmt.Fprintln(w, "\nFLOW SYNC\tPEER HAS OURS\tWE HAVE ITS\tLAG\tSENT\tRECEIVED\tREFUSED\tNO ROOM\tMISSED MESSAGES")
+	fmt.Fprintf(w, "%s\t%s\t%s\t%v\t%d\t%d\t%d\t%d\t%d\n", map[bool]string{true: "up", false: "no peer"}[s.Peer], yes[s.InSync], yes[s.Complete],
+		s.Lag.Round(time.Millisecond), s.Sent.Flows, s.Received.Flows, s.Refused, s.NoRoom, s.Missed)
 }

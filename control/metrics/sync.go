@@ -10,7 +10,7 @@ var (
 	syncFlows    = desc("sync_flows_total", "Flows carried, by direction: those stored, if received.", "direction")
 	syncBytes    = desc("sync_bytes_total", "UDP payload of flow synchronisation.", "direction")
 	syncMessages = desc("sync_messages_total", "Messages of flow synchronisation that counted.", "direction")
-	syncDropped  = desc("sync_dropped_total", "What was lost or did not count: flows refused; messages missed, bad, unsigned, replayed.", "why")
+	syncDropped  = desc("sync_dropped_total", "What was lost or did not count: flows refused, or without room; messages missed, bad, unsigned, replayed.", "why")
 	syncResent   = desc("sync_resent_flows_total", "Flows sent again, because the other director had missed them.")
 )
 
@@ -30,6 +30,7 @@ func (r renderer) sync(s *control.State) {
 	r.counter(syncMessages, st.Sent.Messages, "sent")
 	r.counter(syncMessages, st.Received.Messages, "received")
 	r.counter(syncDropped, st.Refused, "refused")
+	r.counter(syncDropped, st.NoRoom, "no_room")
 	r.counter(syncDropped, st.Missed, "missed")
 	r.counter(syncDropped, st.Bad, "bad")
 	r.counter(syncDropped, st.Unsigned, "unsigned")

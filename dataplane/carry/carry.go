@@ -123,11 +123,12 @@ func feedOf(d ipvs.Daemon) (flowsync.Feed, error) {
 }
 
 // insert stores the flows in parts, and counts those that are stored.
-func insert(ctx context.Context, flows iter.Seq[dataplane.Flow], into func([]dataplane.Flow) (int, error)) (stored int, err error) {
+func insert(ctx context.Context, flows iter.Seq[dataplane.Flow], into func([]dataplane.Flow) (stored, noRoom int, err error)) (stored int, err error) {
 	part := make([]dataplane.Flow, 0, insertPart)
+	noRoom := 0
 	flush := func() error {
-		n, err := into(part)
-		stored, part = stored+n, part[:0]
+		n, full, err := into(part)
+		stored, noRoom, part = stored+n, noRoom+full, part[:0]
 		return err
 	}
 	for f := range flows {
@@ -142,5 +143,11 @@ func insert(ctx context.Context, flows iter.Seq[dataplane.Flow], into func([]dat
 			return stored, fmt.Errorf("the rest stays in ipvs: %w", ctx.Err())
 		}
 	}
-	return stored, flush()
+	if err := flush(); err != nil {
+		return stored, err
+	}
+	if noRoom > 0 {
+		return stored, fmt.Errorf("%d connections stay in ipvs: they found no room in the flow table of xdp (dataplane.flows)", noRoom)
+	}
+	return stored, nil
 }

@@ -27,9 +27,9 @@ func flows(n int) []dataplane.Flow {
 func TestInsert(t *testing.T) {
 	for _, n := range []int{0, 1, insertPart, 2*insertPart + 7} {
 		var got []dataplane.Flow
-		stored, err := insert(t.Context(), slices.Values(flows(n)), func(part []dataplane.Flow) (int, error) {
+		stored, err := insert(t.Context(), slices.Values(flows(n)), func(part []dataplane.Flow) (int, int, error) {
 			got = append(got, part...)
-			return (len(part) + 1) / 2, nil
+			return (len(part) + 1) / 2, 0, nil
 		})
 		if err != nil || !slices.Equal(got, flows(n)) || stored < n/2 || stored > n/2+3 {
 			t.Errorf("%d: %d inserted, %d stored, %v", n, len(got), stored, err)
@@ -39,18 +39,29 @@ func TestInsert(t *testing.T) {
 
 func TestInsertEnds(t *testing.T) {
 	closed := errors.New("closed")
-	if n, err := insert(t.Context(), slices.Values(flows(insertPart)), func([]dataplane.Flow) (int, error) { return 9, closed }); n != 9 || !errors.Is(err, closed) {
+	if n, err := insert(t.Context(), slices.Values(flows(insertPart)), func([]dataplane.Flow) (int, int, error) { return 9, 0, closed }); n != 9 || !errors.Is(err, closed) {
 		t.Error(n, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	parts := 0
-	n, err := insert(ctx, slices.Values(flows(3*insertPart)), func(p []dataplane.Flow) (int, error) {
+	n, err := insert(ctx, slices.Values(flows(3*insertPart)), func(p []dataplane.Flow) (int, int, error) {
 		parts++
 		cancel()
-		return len(p), nil
+		return len(p), 0, nil
 	})
 	if parts != 1 || n != insertPart || !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "the rest stays in ipvs") {
 		t.Error(parts, n, err)
+	}
+}
+
+// Those that find no room are told, each part's.
+func TestInsertIntoAFullTable(t *testing.T) {
+	const n = 2*insertPart - 1
+	stored, err := insert(t.Context(), slices.Values(flows(n)), func(p []dataplane.Flow) (int, int, error) {
+		return len(p) - 5, 3, nil
+	})
+	if stored != n-10 || err == nil || !strings.HasPrefix(err.Error(), "6 connections stay in ipvs: they found no room") {
+		t.Error(stored, err)
 	}
 }
 

@@ -30,9 +30,9 @@ type Table interface {
 	// AgainAll has every flow offered again, from the next Sweep on.
 	AgainAll()
 	// Insert stores flows of another director, unless what is here is newer.
-	// stored are those that are here after it; the others' services or servers
-	// are not known, or they found no room.
-	Insert(flows []dataplane.Flow) (stored int, err error)
+	// stored are those that are here after it, noRoom those for which the table
+	// is too small; the services or servers of the others are not known.
+	Insert(flows []dataplane.Flow) (stored, noRoom int, err error)
 	// Generation numbers the configurations that were in force: what was
 	// refused under one may be stored under another.
 	Generation() uint64
@@ -56,7 +56,7 @@ const (
 	pollDelay   = 40 * time.Millisecond
 	helloPeriod = time.Second
 	askPeriod   = time.Second      // between wishes for the whole table
-	patience    = 10 * time.Second // for flows that could not be stored
+	patience    = 10 * time.Second // for flows of servers that are not known
 	silence     = 3 * time.Second  // a peer that was not heard for so long is gone
 	burst       = 10               // a tenth of a second's bandwidth may leave at once
 	synShare    = 4                // of which SYNs get a quarter
@@ -73,7 +73,8 @@ type Counters struct {
 type Stats struct {
 	Sent     Counters `json:"sent"`
 	Received Counters `json:"received"` // that counted; Flows are those that were stored
-	Refused  uint64   `json:"refused"`  // flows of services or servers that are not known here, or without room
+	Refused  uint64   `json:"refused"`  // flows of services or servers that are not known here
+	NoRoom   uint64   `json:"no_room"`  // flows that found no room in the table here
 	Missed   uint64   `json:"missed"`   // the peer's messages that were lost on the way, or overtaken
 	Resent   uint64   `json:"resent"`   // flows, because the peer had missed them
 	Passes   uint64   `json:"passes"`   // whole tables sent
@@ -262,9 +263,10 @@ func (c *Core) insert(now time.Time, flows []dataplane.Flow, t Table) error {
 		return nil
 	}
 	generation := t.Generation()
-	stored, err := t.Insert(flows)
+	stored, noRoom, err := t.Insert(flows)
 	c.stats.Received.Flows += uint64(stored)
-	if refused := len(flows) - stored; refused > 0 {
+	c.stats.NoRoom += uint64(noRoom) // to ask for them again would not make any
+	if refused := len(flows) - stored - noRoom; refused > 0 {
 		c.stats.Refused += uint64(refused)
 		c.recv.refuse(now, generation)
 	}

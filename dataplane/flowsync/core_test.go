@@ -26,6 +26,7 @@ type table struct {
 	next       int
 	part       int // places a Sweep
 	refuse     bool
+	room       int // for so many flows; 0: for all
 	generation uint64
 }
 
@@ -69,15 +70,19 @@ func (t *table) Again(places []uint32) {
 }
 func (t *table) AgainAll()          { clear(t.sent); t.next = 0 }
 func (t *table) Generation() uint64 { return t.generation }
-func (t *table) Insert(flows []dataplane.Flow) (int, error) {
+func (t *table) Insert(flows []dataplane.Flow) (stored, noRoom int, err error) {
 	if t.refuse {
-		return 0, nil
+		return 0, 0, nil
 	}
 	for _, f := range flows {
+		if _, here := t.at[f.Client]; !here && t.room > 0 && len(t.flows) == t.room {
+			noRoom++
+			continue
+		}
 		f.Age = 0
 		t.put(f)
 	}
-	return len(flows), nil
+	return len(flows) - noRoom, noRoom, nil
 }
 
 // same: each flow of t is in o.
@@ -423,6 +428,37 @@ func TestRefusedFlowsAreAskedForAgain(t *testing.T) {
 	}
 }
 
+// A joiner whose table is too small for all has what it can have at once: it
+// neither waits nor asks again, and says how much it has not.
+func TestAJoinerWithoutRoomIsDoneAtOnce(t *testing.T) {
+	l := newLink(t)
+	const flows, room = 1000, 300
+	for i := range flows {
+		l.tables[0].put(flow(i))
+	}
+	l.tables[1].room = room
+	l.run(time.Second)
+	a, b := l.nodes[0].State(l.now), l.nodes[1].State(l.now)
+	if !a.InSync || !b.Complete || len(l.tables[1].flows) != room || b.NoRoom != flows-room || b.Refused != 0 || b.Received.Flows != room {
+		t.Errorf("after a second: %+v, %+v, %d flows", a, b, len(l.tables[1].flows))
+	}
+	// Nor does another configuration have it ask again, as it may know more servers,
+	// but has no larger table.
+	l.tables[1].generation++
+	l.run(2 * time.Second)
+	if s := l.nodes[0].State(l.now); !s.InSync || s.Passes != 1 {
+		t.Errorf("another configuration: %+v, want one pass", s)
+	}
+	// What is of an unknown server beside those is waited for.
+	l.tables[1] = newTable(false)
+	l.tables[1].refuse = true
+	l.restart(1)
+	l.run(2 * time.Second)
+	if l.nodes[0].State(l.now).InSync {
+		t.Error("in sync, and the servers are not known")
+	}
+}
+
 // An adversary who hears everything and sends it again changes nothing.
 func TestReplays(t *testing.T) {
 	l := newLink(t)
@@ -744,4 +780,4 @@ func BenchmarkReceive(b *testing.B) {
 
 type sinkTable struct{ *table }
 
-func (sinkTable) Insert(f []dataplane.Flow) (int, error) { return len(f), nil }
+func (sinkTable) Insert(f []dataplane.Flow) (int, int, error) { return len(f), 0, nil }

@@ -24,8 +24,10 @@
 //     delays no established flow.
 //  4. A director that joins asks for the whole table, and so does one that has
 //     lost track, or has refused flows because it did not know their servers
-//     yet. The sender is InSync when the peer has confirmed all of it; who could
-//     not store all does not confirm for ten seconds, then has to do without.
+//     yet. The sender is InSync when the peer has confirmed all of it; who does
+//     not know all servers does not confirm for ten seconds, then has to do
+//     without. A flow that finds no room in the peer's table is confirmed, and
+//     counted there: no waiting would make room for it.
 //  5. What is lost on the way is found out and sent again as it is by then. A
 //     message that was overtaken by a later one of the same flow changes
 //     nothing: a flow's last state is what stays.
@@ -45,7 +47,7 @@
 //	32  upto: the sender has missed none of the echoed session's messages up to
 //	    this number but those listed at the end
 //	40  wants: numbers the whole table it asks for; 0: it has not asked yet, or
-//	    could not store all that it got (32 bits)
+//	    got flows of servers that it does not know yet (32 bits)
 //	44  gives: the number of the receiver's last wish that is fulfilled
 //	48  missed messages: how far below upto a run begins, its length (16 bits each)
 //	    ... any number of runs ...

@@ -56,7 +56,7 @@ func (r *receiver) ask(now time.Time) {
 	r.refused, r.unmetTill = false, time.Time{}
 }
 
-// refuse notes that flows could not be stored under a generation. If they are
+// refuse notes that flows were of nobody known under a generation. If they are
 // of the table that was asked for, the wish is not fulfilled for a while, in
 // which the servers they are of may become known.
 func (r *receiver) refuse(now time.Time, generation uint64) {
@@ -66,7 +66,7 @@ func (r *receiver) refuse(now time.Time, generation uint64) {
 	}
 }
 
-// unmet: not all of the table that was asked for could be stored.
+// unmet: the table that was asked for has flows of servers that are not known.
 func (r *receiver) unmet(now time.Time) bool { return now.Before(r.unmetTill) }
 
 // mayAsk: the last wish is not too young.

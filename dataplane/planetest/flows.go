@@ -14,7 +14,7 @@ import (
 type flowPlane interface {
 	dataplane.Plane
 	Flows() iter.Seq[dataplane.Flow]
-	Insert([]dataplane.Flow) (stored int, err error)
+	Insert([]dataplane.Flow) (stored, noRoom int, err error)
 }
 
 // flowTest is about two such planes: the first has flows, the second is given
@@ -129,7 +129,7 @@ func (tt *flowTest) run(a, b *bench, s dataplane.Snapshot) {
 
 	b.Send(b.frame(web, 1000, "S")) // so the round robins are not in step
 	b.Send(b.frame(dns, 1000, ""))
-	stored, err := b.Plane.(flowPlane).Insert(list)
+	stored, _, err := b.Plane.(flowPlane).Insert(list)
 	if err != nil || stored != clients {
 		b.Fatalf("%d of %d flows stored, %v", stored, clients, err)
 	}

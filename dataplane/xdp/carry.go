@@ -170,7 +170,7 @@ func (p *Plane) carry() (copied int, err error) {
 	}
 	now := uint32(jiffies >> p.kernel.aging.shift)
 	p.old.changed(jiffies, func(f *dataplane.Flow) {
-		if p.insert(f, now, false) {
+		if p.insert(f, now, false) == inTable {
 			copied++
 		}
 	})

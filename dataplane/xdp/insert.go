@@ -108,39 +108,44 @@ const insertPart = 256
 // here only while the plane is detached, for packets know better. An entry in
 // use is given away only if it is on probation and no younger.
 //
-// stored counts those that are in the table after it, in this or a newer form.
-// An error is dataplane.ErrUnavailable: the plane was closed.
-func (p *Plane) Insert(flows []dataplane.Flow) (stored int, err error) {
+// stored counts those that are in the table after it, in this or a newer form;
+// noRoom those that could be, were the table larger or emptier. The others are
+// none of this generation's. An error is dataplane.ErrUnavailable: the plane was
+// closed.
+func (p *Plane) Insert(flows []dataplane.Flow) (stored, noRoom int, err error) {
 	for len(flows) > 0 {
 		n := min(len(flows), insertPart)
-		k, err := p.insertPart(flows[:n])
-		stored += k
+		k, full, err := p.insertPart(flows[:n])
+		stored, noRoom = stored+k, noRoom+full
 		if err != nil {
-			return stored, fmt.Errorf("insert flows: %w", err)
+			return stored, noRoom, fmt.Errorf("insert flows: %w", err)
 		}
 		flows = flows[n:]
 	}
-	return stored, nil
+	return stored, noRoom, nil
 }
 
-func (p *Plane) insertPart(flows []dataplane.Flow) (stored int, err error) {
+func (p *Plane) insertPart(flows []dataplane.Flow) (stored, noRoom int, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return 0, errClosed
+		return 0, 0, errClosed
 	}
 	jiffies, err := p.jiffies()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	now := uint32(jiffies >> p.kernel.aging.shift)
 	detached := p.detached()
 	for i := range flows {
-		if p.insert(&flows[i], now, detached) {
+		switch p.insert(&flows[i], now, detached) {
+		case inTable:
 			stored++
+		case withoutRoom:
+			noRoom++
 		}
 	}
-	return stored, nil
+	return stored, noRoom, nil
 }
 
 // coarse is by how much a flow from elsewhere may seem older than it is: the
@@ -149,22 +154,31 @@ func (p *Plane) insertPart(flows []dataplane.Flow) (stored int, err error) {
 // come in the order of their states, so the last one counts.
 const coarse = 2 * time.Second
 
+// inserted is what became of a flow.
+type inserted uint8
+
+const (
+	notOurs inserted = iota // its service or server is not in force, or it is no flow
+	inTable
+	withoutRoom // none of its eight places is free, or one of them was not for long enough
+)
+
 // insert stores one flow. detached: no packet comes here, so another plane may
 // know better what becomes of an address that is active. p.mu is held, so no id
 // is taken back meanwhile.
-func (p *Plane) insert(f *dataplane.Flow, now uint32, detached bool) bool {
+func (p *Plane) insert(f *dataplane.Flow, now uint32, detached bool) inserted {
 	if f.Client.Addr().Is4() != f.Service.VIP.Is4() || !f.Client.IsValid() {
-		return false
+		return notOurs
 	}
 	service, server := p.identify(f)
 	state := stateNumber(f.State)
 	if service == 0 || server == 0 || state == 0 {
-		return false
+		return notOurs
 	}
 	port := cmp.Or(f.Port, f.Service.Port)
 	if f.State == dataplane.FlowTemplate {
 		if !p.persistent(service) || f.Client.Port() != 0 {
-			return false
+			return notOurs
 		}
 		port = 0
 	}
@@ -178,21 +192,21 @@ func (p *Plane) insert(f *dataplane.Flow, now uint32, detached bool) bool {
 		}
 		if !ok {
 			if p.store(t, b1, b2, in, now) {
-				return true
+				return inTable
 			}
 			continue
 		}
 		newer := later(in.seen, flowSeen(val))
 		_, active := p.since[f.Service.VIP]
 		if active && !detached || newer+int32(coarse/p.unit())+1 < 0 {
-			return true
+			return inTable
 		}
 		next := flowValue(service, server, state, flowVersion(val), flowSeen(val)+uint32(max(newer, 0)))
 		if next == val || atomic.CompareAndSwapUint64(e.val(), val, next) {
-			return true
+			return inTable
 		}
 	}
-	return false
+	return withoutRoom
 }
 
 // persistent tells whether a service has templates: they outlive a moment.

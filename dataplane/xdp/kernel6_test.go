@@ -98,7 +98,7 @@ func (p six) Flows() iter.Seq[dataplane.Flow] {
 	}
 }
 
-func (p six) Insert(flows []dataplane.Flow) (int, error) {
+func (p six) Insert(flows []dataplane.Flow) (stored, noRoom int, err error) {
 	return p.Plane.(*Plane).Insert(family(to6).flows(flows))
 }
 

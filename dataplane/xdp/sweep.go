@@ -243,4 +243,6 @@ func (s *Sweep) AgainAll() {
 }
 
 // Insert implements flowsync.Table.
-func (s *Sweep) Insert(flows []dataplane.Flow) (int, error) { return s.p.Insert(flows) }
+func (s *Sweep) Insert(flows []dataplane.Flow) (stored, noRoom int, err error) {
+	return s.p.Insert(flows)
+}

@@ -63,7 +63,7 @@ func flowsAndInsert(t *testing.T, in family) {
 			t.Fatalf("%+v", f)
 		}
 	}
-	stored, err := b.Insert(all)
+	stored, _, err := b.Insert(all)
 	if err != nil || stored != len(all) {
 		t.Fatalf("%d of %d stored, %v", stored, len(all), err)
 	}
@@ -100,7 +100,7 @@ func insertRefuses(t *testing.T, in family) {
 	} {
 		f := good
 		change(&f)
-		if n, err := p.Insert([]dataplane.Flow{f, good}); n != 1 || err != nil {
+		if n, full, err := p.Insert([]dataplane.Flow{f, good}); n != 1 || full != 0 || err != nil {
 			t.Errorf("%s: %d stored, %v; want the other one alone", name, n, err)
 		}
 	}
@@ -111,13 +111,13 @@ func insertRefuses(t *testing.T, in family) {
 	apply(t, p, in.snapshot(twoServices(1)))
 	gone := good
 	gone.Client, gone.Server = in.port(netip.MustParseAddrPort("10.9.8.7:1235")), in(serverAddr(2))
-	if n, err := p.Insert([]dataplane.Flow{gone}); n != 0 || err != nil {
+	if n, full, err := p.Insert([]dataplane.Flow{gone}); n != 0 || full != 0 || err != nil {
 		t.Errorf("a server that has left: %d stored, %v", n, err)
 	}
 	if err := p.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.Insert([]dataplane.Flow{good}); err == nil || !strings.Contains(err.Error(), "closed") {
+	if _, _, err := p.Insert([]dataplane.Flow{good}); err == nil || !strings.Contains(err.Error(), "closed") {
 		t.Errorf("a closed plane: %v", err)
 	}
 	for range p.Flows() {
@@ -149,7 +149,7 @@ func insertTakesTheNewer(t *testing.T, in family) {
 		age    time.Duration
 		want   int
 	}{{1, time.Minute, 1}, {2, 2 * time.Minute, 1}, {2, 30 * time.Second, 2}, {3, 0, 3}, {1, time.Minute, 3}} {
-		if n, err := p.Insert([]dataplane.Flow{flow(step.server, step.age)}); n != 1 || err != nil {
+		if n, _, err := p.Insert([]dataplane.Flow{flow(step.server, step.age)}); n != 1 || err != nil {
 			t.Fatalf("%d stored, %v", n, err)
 		}
 		got := slices.Collect(p.Flows())
@@ -158,7 +158,7 @@ func insertTakesTheNewer(t *testing.T, in family) {
 		}
 	}
 	apply(t, p, in.snapshot(twoServices(3))) // active
-	if n, err := p.Insert([]dataplane.Flow{flow(1, 0)}); n != 1 || err != nil {
+	if n, _, err := p.Insert([]dataplane.Flow{flow(1, 0)}); n != 1 || err != nil {
 		t.Fatalf("%d stored, %v", n, err)
 	}
 	if got := slices.Collect(p.Flows()); len(got) != 1 || got[0].Server != in(serverAddr(3)) {
@@ -166,7 +166,7 @@ func insertTakesTheNewer(t *testing.T, in family) {
 	}
 	exp := flow(2, 0)
 	exp.Client, exp.Expires = in.port(netip.MustParseAddrPort("10.9.8.7:1235")), 100*time.Second
-	if _, err := p.Insert([]dataplane.Flow{exp}); err != nil {
+	if _, _, err := p.Insert([]dataplane.Flow{exp}); err != nil {
 		t.Fatal(err)
 	}
 	for f := range p.Flows() {
@@ -193,9 +193,14 @@ func insertIntoAFullTable(t *testing.T, in family) {
 			Client: netip.AddrPortFrom(netip.AddrFrom4([4]byte{172, 16, 1, byte(i)}), 99), Service: web, Server: serverAddr(1), State: dataplane.FlowEstablished,
 		})
 	}
-	n, err := p.Insert(in.flows(flows))
+	unknown := flows[0]
+	unknown.Server = netip.MustParseAddr("192.0.2.77")
+	n, noRoom, err := p.Insert(in.flows(append(flows, unknown)))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if n+noRoom != size || noRoom == 0 {
+		t.Errorf("%d of %d stored, %d without room, and one of an unknown server", n, size, noRoom)
 	}
 	after := sorted(slices.Collect(p.Flows()))
 	for _, f := range before {
@@ -386,7 +391,7 @@ func insertAndSweepBesidePackets(t *testing.T, in family) {
 				Client: netip.AddrPortFrom(netip.AddrFrom4([4]byte{172, 16, byte(i), byte(j)}), 99), Service: web, Server: serverAddr(1 + j%2), State: dataplane.FlowEstablished,
 			})
 		}
-		if _, err := p.Insert(in.flows(flows)); err != nil {
+		if _, _, err := p.Insert(in.flows(flows)); err != nil {
 			t.Error(err)
 		}
 		if i%50 == 0 {
@@ -436,7 +441,7 @@ func fillFlows(t testing.TB, p *Plane, n int) {
 			Service: web, Server: servers[i%2], State: dataplane.FlowEstablished,
 		})
 		if len(flows) == 4096 || i == n-1 {
-			k, err := p.Insert(flows)
+			k, _, err := p.Insert(flows)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -69,7 +69,7 @@ func templatesGoAcross(t *testing.T, in family) {
 	if templates != clients || len(offered) != 2*clients {
 		t.Fatalf("%d templates of %d flows, want %d of %d", templates, len(offered), clients, 2*clients)
 	}
-	if stored, err := b.Insert(offered); err != nil || stored != len(offered) {
+	if stored, _, err := b.Insert(offered); err != nil || stored != len(offered) {
 		t.Fatalf("%d of %d stored, %v", stored, len(offered), err)
 	}
 	if got := slices.Collect(b.Flows()); len(got) != clients {
@@ -84,7 +84,7 @@ func templatesGoAcross(t *testing.T, in family) {
 		}
 	}
 	// A template that a packet here has made young is not sent back and forth.
-	if n, err := b.Insert(offered); n != len(offered) || err != nil {
+	if n, _, err := b.Insert(offered); n != len(offered) || err != nil {
 		t.Errorf("%d of %d stored, %v", n, len(offered), err)
 	}
 }
@@ -101,11 +101,11 @@ func TestTemplatesRefused(t *testing.T) {
 	port.Client = netip.MustParseAddrPort("10.9.8.0:7")
 	other.Service = dns
 	for _, f := range []dataplane.Flow{port, other} {
-		if n, err := p.Insert([]dataplane.Flow{f}); n != 0 || err != nil {
+		if n, _, err := p.Insert([]dataplane.Flow{f}); n != 0 || err != nil {
 			t.Errorf("%+v: %d stored, %v", f, n, err)
 		}
 	}
-	if n, err := p.Insert([]dataplane.Flow{good}); n != 1 || err != nil {
+	if n, _, err := p.Insert([]dataplane.Flow{good}); n != 1 || err != nil {
 		t.Errorf("%d stored, %v", n, err)
 	}
 }

@@ -65,7 +65,7 @@ func TestLargeFlowTable(t *testing.T) {
 				Service: web, Server: servers(1)[0].Addr, State: dataplane.FlowEstablished, Expires: 10 * time.Minute,
 			}
 		}
-		k, err := p.Insert(flows)
+		k, _, err := p.Insert(flows)
 		w.must(err)
 		stored += k
 		w.progress(began, &last, "%d flows", stored)
