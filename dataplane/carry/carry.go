@@ -27,17 +27,18 @@ const insertPart = 4096
 
 // Between returns the function that copies connections between an XDP and an
 // IPVS plane (fallback.Config.Carry). It returns how many the other plane has
-// now, and why not all; it may be called again.
+// now, templates of persistent clients among them, and why not all; it may be
+// called again.
 func Between(log *slog.Logger) func(ctx context.Context, from, to dataplane.Plane) (int, error) {
 	return func(ctx context.Context, from, to dataplane.Plane) (int, error) {
 		switch from := from.(type) {
 		case *xdp.Plane:
 			if to, ok := to.(*ipvs.Plane); ok {
-				return toKernel(ctx, from.Flows(), to, log)
+				return toKernel(ctx, from.FlowsAndTemplates(), to, log)
 			}
 		case *ipvs.Plane:
 			if to, ok := to.(*xdp.Plane); ok {
-				return insert(ctx, from.Flows(), to.Insert)
+				return insert(ctx, from.FlowsAndTemplates(), to.Insert)
 			}
 		}
 		return 0, fmt.Errorf("connections cannot be carried from %T to %T", from, to)
@@ -53,7 +54,8 @@ func toKernel(ctx context.Context, flows iter.Seq[dataplane.Flow], to *ipvs.Plan
 	if err != nil {
 		return 0, err
 	}
-	sent := 0
+	sent, templates := 0, 0
+	flows = sayable(flows, &templates)
 	feed, err := feedOf(d)
 	if err == nil {
 		sent, err = feed.Send(ctx, flows, func(sent int) { log.Info("connections on their way to ipvs", "sent", sent) })
@@ -69,16 +71,36 @@ func toKernel(ctx context.Context, flows iter.Seq[dataplane.Flow], to *ipvs.Plan
 	if err != nil {
 		return sent, fmt.Errorf("whether ipvs has the connections: %w", err)
 	}
-	return arrived(sent, int(st.Flows))
+	return sent, arrived(sent-templates, int(st.Flows))
+}
+
+// sayable are the flows without the templates that no message can say: those of
+// ranges of ports, which IPVS has not, and of servers of the other family. Each
+// time they are listed templates is set anew to how many are among them.
+func sayable(flows iter.Seq[dataplane.Flow], templates *int) iter.Seq[dataplane.Flow] {
+	return func(yield func(dataplane.Flow) bool) {
+		*templates = 0
+		for f := range flows {
+			if f.State == dataplane.FlowTemplate {
+				if f.Service.LastPort != 0 || f.Server.Is6() != f.Client.Addr().Is6() {
+					continue
+				}
+				*templates++
+			}
+			if !yield(f) {
+				return
+			}
+		}
+	}
 }
 
 // arrived is what is to be said of so many connections in IPVS after so many
 // have been sent. It has more if it had others.
-func arrived(sent, has int) (int, error) {
+func arrived(sent, has int) error {
 	if has < sent {
-		return has, fmt.Errorf("%d connections were sent to ipvs, and it has %d: is its service there, and does a packet filter leave multicast on %s alone?", sent, has, loopback)
+		return fmt.Errorf("%d connections were sent to ipvs, and it has %d: is its service there, and does a packet filter leave multicast on %s alone?", sent, has, loopback)
 	}
-	return sent, nil
+	return nil
 }
 
 func none(flows iter.Seq[dataplane.Flow]) bool {

@@ -14,6 +14,10 @@
 //
 // The XDP plane's table outlives its attachment: it is read after the loss.
 //
+// Templates go with the connections, both ways: a persistent client's next
+// connection finds its server. Those of ranges of ports and of firewall marks
+// stay, as only one of the planes has such.
+//
 // # From IPVS to XDP
 //
 // The kernel's list of connections is read, and inserted. Connections of

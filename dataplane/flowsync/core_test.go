@@ -660,7 +660,7 @@ func TestTemplates(t *testing.T) {
 	for _, f := range []dataplane.Flow{flow(1), func() dataplane.Flow { f := flow(2); f.Service.Port = 0; return f }()} {
 		f.Client, f.Port, f.State = netip.AddrPortFrom(f.Client.Addr(), 0), 0, dataplane.FlowTemplate
 		e, ok := toEntry(f)
-		if !ok || e.Flags != 0x1003 || e.State != 0 || e.Client.Port() != 0 || e.VIP.Port() != f.Service.Port || e.Timeout != 900 {
+		if !ok || e.Flags != 0x1003 || e.State != templateAssured || e.Client.Port() != 0 || e.VIP.Port() != f.Service.Port || e.Timeout != 900 {
 			t.Errorf("%v, %+v", ok, e)
 		}
 		if back, ok := fromEntry(&e); !ok || back != f {

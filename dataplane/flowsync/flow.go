@@ -51,7 +51,7 @@ func toEntry(f dataplane.Flow) (wire.Entry, bool) {
 		Timeout:  uint32((f.Expires + time.Second - 1) / time.Second),
 	}
 	if f.State == dataplane.FlowTemplate {
-		e.Flags = wire.ForwardGate | wire.Template
+		e.Flags, e.State = wire.ForwardGate|wire.Template, templateAssured
 		return e, true
 	}
 	switch f.Service.Protocol {

@@ -163,11 +163,16 @@ func conn(f dataplane.Flow) string {
 		b := a.As4()
 		return fmt.Sprintf("%08X", b[:])
 	}
+	state := f.State.String()
+	if f.State == dataplane.FlowTemplate {
+		state = "ASSURED"
+	}
 	return fmt.Sprintf("%s %s %04X %s %04X %s %04X %s", strings.ToUpper(f.Service.Protocol.String()),
-		a(f.Client.Addr()), f.Client.Port(), a(f.Service.VIP), f.Service.Port, a(f.Server), f.Service.Port, f.State)
+		a(f.Client.Addr()), f.Client.Port(), a(f.Service.VIP), f.Service.Port, a(f.Server), f.Service.Port, state)
 }
 
-// Our flows arrive in a kernel with a backup daemon, in spite of the trailer.
+// Our flows, and templates, arrive in a kernel with a backup daemon, in spite of
+// the trailer.
 func TestToAKernelsBackupDaemon(t *testing.T) {
 	socket := beside(t)
 	startDaemon(t, 2)
@@ -188,6 +193,11 @@ func TestToAKernelsBackupDaemon(t *testing.T) {
 			f.State = dataplane.FlowSyn
 		case 3:
 			f.Service, f.Port, f.State = dns, dns.Port, dataplane.FlowUDP
+		}
+		if i%10 == 9 { // what persistence remembers of a client
+			f.Client = netip.AddrPortFrom(f.Client.Addr(), 0)
+			f.Service.Port, f.Service.Protocol = kernelWeb.Port, kernelWeb.Protocol
+			f.Port, f.State = 0, dataplane.FlowTemplate
 		}
 		tab.put(f)
 		want[conn(f)] = true

@@ -126,7 +126,15 @@ func (p *Plane) Connections() iter.Seq2[Connection, error] {
 // service a connection belongs to: it is that of its address and port, else
 // that of all ports of the address, else the one of a firewall mark if only one
 // of the family is there. What goes wrong is logged, and ends the list.
-func (p *Plane) Flows() iter.Seq[dataplane.Flow] {
+func (p *Plane) Flows() iter.Seq[dataplane.Flow] { return p.list(false) }
+
+// FlowsAndTemplates are the Flows, and among them the templates of persistent
+// clients (FlowTemplate): those that the kernel calls assured, whose clients are
+// no flood of SYNs. Templates of firewall marks and of persistence engines are
+// left out: no flow table has such.
+func (p *Plane) FlowsAndTemplates() iter.Seq[dataplane.Flow] { return p.list(true) }
+
+func (p *Plane) list(templates bool) iter.Seq[dataplane.Flow] {
 	return func(yield func(dataplane.Flow) bool) {
 		owner, timeouts, err := p.owners()
 		if err != nil {
@@ -137,6 +145,9 @@ func (p *Plane) Flows() iter.Seq[dataplane.Flow] {
 			if err != nil {
 				p.log.Warn("ipvs: connections not listed to the end", "why", err)
 				return
+			}
+			if c.template() && !templates {
+				continue
 			}
 			if f, ok := flowOf(&c, owner, timeouts); ok && !yield(f) {
 				return
@@ -185,16 +196,25 @@ func serviceFor(k dataplane.ServiceKey, owner map[dataplane.ServiceKey]bool) (da
 
 var protocols = map[string]dataplane.Protocol{"TCP": dataplane.TCP, "UDP": dataplane.UDP, "SCTP": dataplane.SCTP}
 
+// assured is the kernel's state of a template with a connection that was
+// established (IP_VS_CTPL_S_ASSURED, ip_vs.h).
+const assured = "ASSURED"
+
 // flowOf is a connection in the planes' common terms, if it is one of ours.
 func flowOf(c *Connection, owner map[dataplane.ServiceKey]bool, t dataplane.Timeouts) (dataplane.Flow, bool) {
 	protocol, ok := protocols[c.Protocol]
-	if !ok || c.template() {
+	if !ok || c.template() && (c.State != assured || c.Engine != "") {
 		return dataplane.Flow{}, false
 	}
 	key := dataplane.ServiceKey{VIP: c.Virtual.Addr(), Port: c.Virtual.Port(), Protocol: protocol}
 	key, ours := serviceFor(key, owner)
 	if !ours {
 		return dataplane.Flow{}, false
+	}
+	if c.template() {
+		return dataplane.Flow{
+			Client: c.Client, Service: key, Server: c.Server.Addr(), State: dataplane.FlowTemplate, Expires: c.Expires,
+		}, key.Mark == 0 // a mark's has no protocol
 	}
 	f := dataplane.Flow{
 		Client: c.Client, Service: key, Port: c.Virtual.Port(), Server: c.Server.Addr(),

@@ -155,6 +155,33 @@ func TestFlows(t *testing.T) {
 	if got := flows(p); !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
+	template := func(virtual, state string) string {
+		return strings.Replace(line("TCP", virtual, state, "60"), "8000", "0000", 1)
+	}
+	k.conns += template("192.168.145.101:80", "ASSURED") +
+		template("192.168.145.101:0", "ASSURED") + // of all ports
+		template("192.168.145.101:8080", "ASSURED") + // foreign
+		template("192.168.145.102:80", "ASSURED") + // of a service that is gone: no mark's
+		template("192.168.145.101:80", "NONE") + // a SYN and nothing else
+		strings.Replace(template("192.168.145.101:80", "ASSURED"), " 60", " 60 sip callid", 1) +
+		strings.Replace(line("IP", "0.0.0.7:0", "ASSURED", "60"), "8000", "0000", 1)
+	if got := flows(p); !slices.Equal(got, want) {
+		t.Errorf("beside templates: got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	var templates []string
+	for f := range p.FlowsAndTemplates() {
+		if f.State == dataplane.FlowTemplate {
+			templates = append(templates, fmt.Sprintf("%s %s :%d %s %s", f.Client, f.Service, f.Port, f.Server, f.Expires))
+		} else {
+			want = slices.DeleteFunc(want, func(s string) bool { return strings.HasPrefix(s, f.Client.String()+" "+f.Service.String()+" ") })
+		}
+	}
+	if got := []string{
+		"192.168.145.10:0 192.168.145.101:80/tcp :0 192.168.145.11 1m0s",
+		"192.168.145.10:0 192.168.145.101:0/tcp :0 192.168.145.11 1m0s",
+	}; !slices.Equal(templates, got) || len(want) > 0 {
+		t.Errorf("templates\n%s\nwant\n%s\nand of the flows %q are missing", strings.Join(templates, "\n"), strings.Join(got, "\n"), want)
+	}
 	for f := range p.Flows() { // one that stops early
 		_ = f
 		break

@@ -45,8 +45,15 @@ func later(a, b uint32) int32 {
 }
 
 // Flows lists the flows of the services in force that have not expired, in the
-// order of the tables, IPv4 first; templates are none. Flows that come, go or move meanwhile may be missed.
-func (p *Plane) Flows() iter.Seq[dataplane.Flow] {
+// order of the tables, IPv4 first; templates are none. Flows that come, go or
+// move meanwhile may be missed.
+func (p *Plane) Flows() iter.Seq[dataplane.Flow] { return p.list(false) }
+
+// FlowsAndTemplates lists as Flows does, and among them the templates of
+// persistent clients (FlowTemplate) that are past their probation.
+func (p *Plane) FlowsAndTemplates() iter.Seq[dataplane.Flow] { return p.list(true) }
+
+func (p *Plane) list(templates bool) iter.Seq[dataplane.Flow] {
 	return func(yield func(dataplane.Flow) bool) {
 		var names flowNames
 		for at := 0; ; at += part {
@@ -54,7 +61,7 @@ func (p *Plane) Flows() iter.Seq[dataplane.Flow] {
 			if names, err = p.beginFlows(names); err != nil {
 				return
 			}
-			flows := p.flowsOf(&names, at)
+			flows := p.flowsOf(&names, at, templates)
 			last := at+part >= p.kernel.buckets()
 			// Not while the table is held: the caller may call the plane.
 			p.reading.RUnlock()
@@ -70,8 +77,8 @@ func (p *Plane) Flows() iter.Seq[dataplane.Flow] {
 	}
 }
 
-// flowsOf are the flows of one part of the tables.
-func (p *Plane) flowsOf(names *flowNames, at int) []dataplane.Flow {
+// flowsOf are the flows of one part of the tables, with templates or without.
+func (p *Plane) flowsOf(names *flowNames, at int, templates bool) []dataplane.Flow {
 	jiffies, err := p.jiffies()
 	if err != nil {
 		return nil
@@ -84,7 +91,10 @@ func (p *Plane) flowsOf(names *flowNames, at int) []dataplane.Flow {
 		for j := range ways {
 			e := b.entry(j)
 			val := atomic.LoadUint64(e.val())
-			if flowServer(val) == 0 || isTemplate(flowState(val)) || names.expired(val, now) {
+			if flowServer(val) == 0 || names.expired(val, now) {
+				continue
+			}
+			if state := flowState(val); isTemplate(state) && !(templates && state == uint8(bpf.DirectorFlowStateFLOW_TEMPLATE)) {
 				continue
 			}
 			if f, _, ok := names.flow(e, val, now, unit); ok {
@@ -160,7 +170,7 @@ type inserted uint8
 const (
 	notOurs inserted = iota // its service or server is not in force, or it is no flow
 	inTable
-	withoutRoom // none of its eight places is free, or one of them was not for long enough
+	withoutRoom // none of the eight places where it may stand can be taken
 )
 
 // insert stores one flow. detached: no packet comes here, so another plane may

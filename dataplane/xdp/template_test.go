@@ -75,6 +75,9 @@ func templatesGoAcross(t *testing.T, in family) {
 	if got := slices.Collect(b.Flows()); len(got) != clients {
 		t.Errorf("%d flows are listed, want %d: templates are none", len(got), clients)
 	}
+	if got := sorted(slices.Collect(b.FlowsAndTemplates())); !slices.Equal(got, sorted(offered)) {
+		t.Errorf("%d flows and templates are listed, want what was inserted, %d", len(got), len(offered))
+	}
 	apply(t, b, in.networks(persistent(servers)))
 	onB(from(200, 1, 1000, "S")) // so the turns are not in step
 	for n := range clients {

@@ -35,7 +35,17 @@ type lan struct {
 	hosts map[string]netns.NsHandle
 }
 
-const clientAddr = "192.168.145.9"
+// clientAddr is the client's n-th address of either family; its connections come
+// from the one with number 0, if nothing else is said.
+func clientAddr(n int, v6 bool) netip.Addr {
+	if v6 {
+		return netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 14: 1, 15: byte(9 + n)})
+	}
+	return netip.AddrFrom4([4]byte{192, 168, 145, byte(9 + n)})
+}
+
+// clientAddrs is how many there are.
+const clientAddrs = 50
 
 func newLAN(t *testing.T) *lan {
 	t.Helper()
@@ -51,6 +61,8 @@ func newLAN(t *testing.T) *lan {
 	l.plug("lan", own, l.here)
 	addAddr(t, "lan", director)
 	addAddr(t, "lo", netip.PrefixFrom(vip, 32))
+	addAddr(t, "lan", director6)
+	addAddr(t, "lan", netip.PrefixFrom(vip6, 128)) // nobody is told of one on lo
 	t.Cleanup(func() {
 		if d, err := netlink.LinkByName("lan"); err == nil {
 			netlink.LinkDel(d)
@@ -66,13 +78,22 @@ func newLAN(t *testing.T) *lan {
 		l.plug("eth0", serverMAC(n), l.hosts[fmt.Sprint("web", n)])
 		l.in(fmt.Sprint("web", n), func() {
 			addAddr(t, "eth0", netip.PrefixFrom(serverAddr(n), 24))
-			addAddr(t, "lo", netip.PrefixFrom(vip, 32))
-			serveLines(t, n)
+			addAddr(t, "eth0", netip.PrefixFrom(serverAddr6(n), 64))
+			for _, a := range []netip.Addr{vip, vip6} {
+				addAddr(t, "lo", netip.PrefixFrom(a, a.BitLen()))
+				serveLines(t, netip.AddrPortFrom(a, 80), n)
+				serveLines(t, netip.AddrPortFrom(a, 81), n)
+			}
 		})
 	}
 	l.host("client", func() {})
 	l.plug("eth0", net.HardwareAddr{2, 0, 0, 2, 0, 1}, l.hosts["client"])
-	l.in("client", func() { addAddr(t, "eth0", netip.MustParsePrefix(clientAddr+"/24")) })
+	l.in("client", func() {
+		for n := range clientAddrs {
+			addAddr(t, "eth0", netip.PrefixFrom(clientAddr(n, false), 24))
+			addAddr(t, "eth0", netip.PrefixFrom(clientAddr(n, true), 64))
+		}
+	})
 	return l
 }
 
@@ -112,9 +133,9 @@ func (l *lan) plug(name string, mac net.HardwareAddr, to netns.NsHandle) {
 }
 
 // serveLines answers each line with its own name.
-func serveLines(t *testing.T, n int) {
+func serveLines(t *testing.T, at netip.AddrPort, n int) {
 	t.Helper()
-	ln, err := net.Listen("tcp", netip.AddrPortFrom(vip, 80).String())
+	ln, err := net.Listen("tcp", at.String())
 	must(t, err)
 	t.Cleanup(func() { ln.Close() })
 	go func() {
@@ -140,13 +161,18 @@ type talk struct {
 	server string
 }
 
-// dial opens a connection from a port, or from any (0).
-func (l *lan) dial(from int) *talk {
+// dial opens a connection to an address from a port, or from any (0).
+func (l *lan) dial(to netip.Addr, from int) *talk {
+	l.t.Helper()
+	return l.connect(netip.AddrPortFrom(clientAddr(0, to.Is6()), uint16(from)), netip.AddrPortFrom(to, 80))
+}
+
+func (l *lan) connect(from, to netip.AddrPort) *talk {
 	l.t.Helper()
 	k := new(talk)
 	l.in("client", func() {
-		d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{Port: from}}
-		c, err := d.Dial("tcp", netip.AddrPortFrom(vip, 80).String())
+		d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: net.TCPAddrFromAddrPort(from)}
+		c, err := d.Dial("tcp", to.String())
 		must(l.t, err)
 		k.conn = c
 	})
@@ -161,9 +187,19 @@ func (l *lan) dial(from int) *talk {
 func (l *lan) again(k *talk) *talk {
 	l.t.Helper()
 	port := k.conn.LocalAddr().(*net.TCPAddr).Port
+	to := netip.MustParseAddrPort(k.conn.RemoteAddr().String()).Addr()
 	must(l.t, k.conn.(*net.TCPConn).SetLinger(0))
 	must(l.t, k.conn.Close())
-	return l.dial(port)
+	return l.dial(to, port)
+}
+
+// visit is a short connection of the client's n-th address to the service that
+// is persistent, and the server that it got.
+func (l *lan) visit(n int, to netip.Addr) (server string) {
+	l.t.Helper()
+	k := l.connect(netip.AddrPortFrom(clientAddr(n, to.Is6()), 0), netip.AddrPortFrom(to, 81))
+	must(l.t, k.conn.Close())
+	return k.server
 }
 
 func (k *talk) ask() error {
@@ -215,21 +251,24 @@ func usurp(t *testing.T, pinned string) (leave func()) {
 	return func() { must(t, netlink.LinkSetXdpFd(device(t, "lan"), -1)) }
 }
 
-func count(flows iter.Seq[dataplane.Flow]) int {
-	n := 0
+func count(flows iter.Seq[dataplane.Flow]) (established, templates int) {
 	for f := range flows {
-		if f.State == dataplane.FlowEstablished {
-			n++
+		switch f.State {
+		case dataplane.FlowEstablished:
+			established++
+		case dataplane.FlowTemplate:
+			templates++
 		}
 	}
-	return n
+	return established, templates
 }
 
 // TestConnectionsOutliveTheirPlane takes XDP away from open connections and
 // gives it back, twenty switches in all: none is lost, and each stays with its
-// server.
+// server. A persistent client that comes again after a switch finds the server
+// that it had before. Half of all are of IPv6.
 func TestConnectionsOutliveTheirPlane(t *testing.T) {
-	const switches, atFirst, each = 20, 100, 10
+	const switches, atFirst, each, visitors = 20, 100, 10, 2
 	l := newLAN(t)
 	log := slog.New(slog.NewTextHandler(os.Stdout, nil))
 	const pins = "/sys/fs/bpf/carry"
@@ -246,12 +285,18 @@ func TestConnectionsOutliveTheirPlane(t *testing.T) {
 	})
 	defer both.Close()
 	go both.Watch(10 * time.Millisecond)
-	web := dataplane.ServiceKey{VIP: vip, Port: 80, Protocol: dataplane.TCP}
-	s := dataplane.Snapshot{
-		VIPs: []dataplane.VIP{{Addr: vip, Role: dataplane.Active}},
-		Services: []dataplane.Service{{ServiceKey: web, Scheduler: "rr", Servers: []dataplane.RealServer{
-			{Addr: serverAddr(0), Weight: 1, MAC: serverMAC(0)}, {Addr: serverAddr(1), Weight: 1, MAC: serverMAC(1)},
-		}}},
+	vips := []netip.Addr{vip, vip6}
+	var s dataplane.Snapshot
+	for i, addr := range []func(int) netip.Addr{serverAddr, serverAddr6} {
+		s.VIPs = append(s.VIPs, dataplane.VIP{Addr: vips[i], Role: dataplane.Active})
+		s.Services = append(s.Services, dataplane.Service{
+			ServiceKey: dataplane.ServiceKey{VIP: vips[i], Port: 80, Protocol: dataplane.TCP}, Scheduler: "rr",
+			Servers: []dataplane.RealServer{{Addr: addr(0), Weight: 1, MAC: serverMAC(0)}, {Addr: addr(1), Weight: 1, MAC: serverMAC(1)}},
+		})
+		persistent := s.Services[len(s.Services)-1]
+		persistent.Port = 81
+		persistent.Persistence = dataplane.Persistence{Timeout: 10 * time.Minute, PrefixLen: vips[i].BitLen()}
+		s.Services = append(s.Services, persistent)
 	}
 	apply := func() {
 		t.Helper()
@@ -262,6 +307,8 @@ func TestConnectionsOutliveTheirPlane(t *testing.T) {
 	apply()
 	var open []*talk
 	lost, moved := 0, 0
+	var visited []string // the server of each visitor, of either family in turn
+	strayed := 0
 	all := func(when string, more int) {
 		t.Helper()
 		for i, k := range open {
@@ -272,14 +319,27 @@ func TestConnectionsOutliveTheirPlane(t *testing.T) {
 			}
 		}
 		for i := range more {
-			open = append(open, l.dial(0))
+			open = append(open, l.dial(vips[i%2], 0))
 			if k := l.again(open[i]); k.server != open[i].server {
 				open[i], moved = k, moved+1
 			} else {
 				open[i] = k
 			}
 		}
-		open = append(open, l.dial(0)) // an odd number of turns: the next time each port gets the other server
+		for _, v := range vips { // an odd number of turns: the next time each port gets the other server
+			open = append(open, l.dial(v, 0))
+		}
+		// Who came before the switch comes again, then others, who come again the next time.
+		for i := max(0, len(visited)-2*visitors); i < len(visited); i++ {
+			if got := l.visit(1+i/2, vips[i%2]); got != visited[i] {
+				strayed++
+				t.Errorf("%s: visitor %d of %s got %q, and before %q", when, 1+i/2, vips[i%2], got, visited[i])
+			}
+		}
+		for range 2 * visitors {
+			i := len(visited)
+			visited = append(visited, l.visit(1+i/2, vips[i%2]))
+		}
 	}
 	all("at first", atFirst)
 	moved = 0
@@ -287,17 +347,29 @@ func TestConnectionsOutliveTheirPlane(t *testing.T) {
 	var tended time.Time
 	for n := range switches {
 		begin := time.Now()
-		to, has := "ipvs", kernel.Flows
+		to, has := "ipvs", kernel.FlowsAndTemplates
 		if n%2 == 0 {
 			leave = usurp(t, linkOf(t, pins))
 		} else {
-			to, has = "xdp", ours.Flows
+			to, has = "xdp", ours.FlowsAndTemplates
 			leave()
 		}
-		there := func() bool { return both.Report().Carriages[web].Plane == to && count(has()) >= len(open) }
-		for !there() {
+		carried := func() bool {
+			for _, c := range both.Report().Carriages {
+				if c.Plane != to {
+					return false
+				}
+			}
+			return true
+		}
+		for {
+			established, templates := count(has())
+			if carried() && established >= len(open) && templates >= len(visited) {
+				break
+			}
 			if time.Since(begin) > 10*time.Second {
-				t.Fatalf("switch %d: %s carries it, and %s has %d of %d connections", n+1, both.Report().Carriages[web].Plane, to, count(has()), len(open))
+				t.Fatalf("switch %d: carried by %s: %v; it has %d of %d connections and %d of %d templates",
+					n+1, to, carried(), established, len(open), templates, len(visited))
 			}
 			if time.Since(tended) > 200*time.Millisecond {
 				if tended = time.Now(); both.Tend() {
@@ -310,7 +382,7 @@ func TestConnectionsOutliveTheirPlane(t *testing.T) {
 		all(fmt.Sprintf("switch %d to %s", n+1, to), each)
 		t.Logf("switch %d: %d connections with %s after %s", n+1, len(open), to, took.Round(time.Millisecond))
 	}
-	fmt.Printf("CARRIED\t%d switches\t%d connections\t%d lost\n", switches, len(open), lost)
+	fmt.Printf("CARRIED\t%d switches\t%d connections\t%d lost\t%d persistent clients\t%d strayed\n", switches, len(open), lost, len(visited), strayed)
 	if moved == 0 {
 		t.Error("no port was used again for another server")
 	}
