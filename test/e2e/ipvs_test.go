@@ -62,7 +62,7 @@ func (k *kept) get() (string, error) {
 func TestIPVSAlone(t *testing.T) {
 	needIPVS(t)
 	p := newPair(t, 2, `  - virtual: 192.168.145.101:80
-    check: {type: http, path: /.test.html, virtual_host: www.a.com, expect: ok, interval: 1s, timeout: 1s, fall: 4}
+    check: {type: http, path: /.test.html, virtual_host: www.a.com, expect: ok, interval: 5s, timeout: 5s, fall: 4}
     servers: [{address: 192.168.145.200}, {address: 192.168.145.201}]
 `, func(p *pair) {
 		p.occupy("node1")

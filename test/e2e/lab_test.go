@@ -241,7 +241,7 @@ func serving(s *control.State, service string) int {
 // run runs a program in a host to its end and returns what it printed.
 func (p *pair) run(h *netlab.Host, argv ...string) (string, error) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second*slow)
 	defer cancel()
 	cmd := h.Command(ctx, argv...)
 	var out bytes.Buffer

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"strconv"
@@ -39,9 +40,15 @@ func TestPlanesTakeTurns(t *testing.T) {
 	needIPVS(t)
 	switches, connections := number(t, "SYSTOLE_SWITCHES", 6), number(t, "SYSTOLE_CONNECTIONS", 100)
 	p := newPair(t, 2, `  - virtual: 192.168.145.101:80
-    check: {type: tcp, port: 81, interval: 1s, timeout: 1s, fall: 20}
+    check: {type: tcp, port: 81, interval: 10s, timeout: 10s, fall: 10}
     servers: [{address: 192.168.145.200}, {address: 192.168.145.201}]
-`, func(p *pair) { p.echo() })
+`, func(p *pair) {
+		p.echo()
+		for _, n := range nodes { // a machine that stands still for a while is no failover
+			p.replace(n, fmt.Sprintf("deadtime: %v", deadtime), "deadtime: 1m")
+			p.replace(n, fmt.Sprintf("initdead: %v", initdead), "initdead: 2m")
+		}
+	})
 	p.servable("192.168.145.101:80/tcp", 2)
 	begin := time.Now()
 	open := p.open(connections)
@@ -53,7 +60,7 @@ func TestPlanesTakeTurns(t *testing.T) {
 		at++
 		lost, first := alive(open, at)
 		if lost > 0 {
-			t.Errorf("%s: %d of %d connections lost, the first: %v", when, lost, len(open), first)
+			t.Errorf("%s: %d of %d connections lost, the first: %v\n%s", when, lost, len(open), first, p.traffic())
 		}
 		gone += lost
 		t.Logf("%s: %d connections asked in %s", when, len(open), time.Since(begin))
@@ -77,6 +84,17 @@ func TestPlanesTakeTurns(t *testing.T) {
 		}
 		all("plane " + plane)
 		open = append(open, p.open(1)...)
+		if plane == "ipvs" {
+			begin, had := time.Now(), -1
+			p.wait("the kernel has every connection", 10*time.Second, func() bool {
+				n := p.inKernel("node1")
+				if n != had {
+					t.Logf("the kernel has %d of %d connections after %s more", n, len(open), time.Since(begin))
+				}
+				had = n
+				return n >= len(open)
+			})
+		}
 	}
 	if switches%2 == 1 {
 		t.Fatal("the last switch must be to xdp")
@@ -89,7 +107,22 @@ func TestPlanesTakeTurns(t *testing.T) {
 	leave()
 	p.wait("xdp carries it again", 5*time.Second, carries("xdp"))
 	all("xdp again")
+	again, err := p.sentAgain()
+	p.must(err)
+	t.Logf("the client sent %d segments again", again)
 	t.Logf("TURNS\t%d switches\t%d connections\t%d lost", switches+2, len(open), gone)
+}
+
+// inKernel is how many established connections the kernel's IPVS has at a
+// director.
+func (p *pair) inKernel(node string) (n int) {
+	p.t.Helper()
+	p.must(p.daemons[node].host.Do(func() error {
+		list, err := os.ReadFile("/proc/thread-self/net/ip_vs_conn")
+		n = strings.Count(string(list), " ESTABLISHED ")
+		return err
+	}))
+	return n
 }
 
 // listed compares "systole ipvs -lnc", while XDP carries the connections, with

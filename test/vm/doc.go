@@ -29,7 +29,8 @@
 //     that most directors have, or IPVS, which the host's kernel may lack;
 //   - the tests of test/e2e that need IPVS: the daemon on IPVS alone, and XDP and
 //     IPVS in turn, under open connections (SYSTOLE_SWITCHES=20
-//     SYSTOLE_CONNECTIONS=1000 for more than make test has);
+//     SYSTOLE_CONNECTIONS=10000 and -timeout 30m for more than make test
+//     has);
 //   - package guest: the contract of all planes (planetest) with the kernel's
 //     IPVS, the same traffic through XDP and IPVS compared packet by packet
 //     (build/verdicts.txt), and the instructions that a packet costs with either
