@@ -41,6 +41,8 @@ var schedulers = map[string]scheduler{
 	"wrr": {table: weighted},
 	"sh":  {table: byAddress(weighted), hashed: true},
 	"mh":  {table: byAddress(maglev), hashed: true},
+	lc:    {table: roundRobin},
+	wlc:   {table: roundRobin},
 }
 
 // Names lists the schedulers in alphabetical order.
@@ -49,7 +51,7 @@ func Names() []string {
 }
 
 // Hashed tells whether the client's address chooses the slot (sh, mh), not a
-// counter (rr, wrr).
+// counter (rr, wrr) or the servers' connections (lc, wlc).
 func Hashed(name string) bool { return schedulers[name].hashed }
 
 // Slots returns the table of one cycle: each element is an index into servers.

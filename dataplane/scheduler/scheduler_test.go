@@ -38,6 +38,8 @@ func TestSlots(t *testing.T) {
 		{"wrr", []uint32{math.MaxUint32, math.MaxUint32}, []int{0, 1}},
 		{"sh", []uint32{2, 0, 1}, []int{0, 2, 0}},
 		{"sh", nil, nil},
+		{"lc", []uint32{5, 0, 1}, []int{0, 2}},
+		{"wlc", []uint32{5, 0, 1}, []int{0, 2}},
 		{"mh", []uint32{0}, nil},
 		{"mh", []uint32{0, 9}, slices.Repeat([]int{1}, MaglevSlots)},
 	}
@@ -55,7 +57,7 @@ func TestBadSlots(t *testing.T) {
 		weights []uint32
 		want    error
 	}{
-		{"wlc", []uint32{1}, ErrUnknown},
+		{"sed", []uint32{1}, ErrUnknown},
 		{"", []uint32{1}, ErrUnknown},
 		{"wrr", []uint32{MaxSlots, 1}, ErrTooManySlots},
 		{"sh", []uint32{MaxSlots, 1}, ErrTooManySlots},
@@ -71,7 +73,7 @@ func TestBadSlots(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	if got, want := Names(), []string{"mh", "rr", "sh", "wrr"}; !slices.Equal(got, want) {
+	if got, want := Names(), []string{"lc", "mh", "rr", "sh", "wlc", "wrr"}; !slices.Equal(got, want) {
 		t.Errorf("Names() = %v, want %v", got, want)
 	}
 }
@@ -109,7 +111,8 @@ func TestWeightedIsExactAndSmooth(t *testing.T) {
 func TestRoundRobinIsOneSlotEach(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		weights := rapid.SliceOfN(rapid.Uint32(), 0, 50).Draw(t, "weights")
-		slots, err := Slots("rr", weighing(weights))
+		name := rapid.SampledFrom([]string{"rr", "lc", "wlc"}).Draw(t, "scheduler")
+		slots, err := Slots(name, weighing(weights))
 		if err != nil {
 			t.Fatal(err)
 		}

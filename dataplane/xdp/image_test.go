@@ -177,7 +177,7 @@ func TestBadSnapshots(t *testing.T) {
 		{"fate", func(s *dataplane.Snapshot) { s.Services[0].Lost = 3 }, "unknown fate lost-3"},
 		{"protocol", func(s *dataplane.Snapshot) { s.Services[0].Protocol = 47 }, "tcp, udp and sctp only"},
 		{"scheduler", func(s *dataplane.Snapshot) { s.Services[1].Scheduler = "lc" }, `53/udp: the xdp plane cannot have "lc"`},
-		{"unknown scheduler", func(s *dataplane.Snapshot) { s.Services[1].Scheduler = "nq" }, `no scheduler "nq", but mh, rr, sh, wrr`},
+		{"unknown scheduler", func(s *dataplane.Snapshot) { s.Services[1].Scheduler = "nq" }, `no scheduler "nq", but lc, mh, rr, sh, wlc, wrr`},
 		{"weights", func(s *dataplane.Snapshot) {
 			s.Services[0].Scheduler = "wrr"
 			s.Services[0].Servers[0].Weight = 1 << 30
