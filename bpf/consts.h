@@ -74,6 +74,7 @@ enum service_flags {
 	SERVICE_RESCHEDULE = 16, /* flows of a server that left get another */
 	SERVICE_KEEP = 32,       /* such flows go on to it */
 	SERVICE_FAST = 64, /* by flows, and its address is served here: fast.h */
+	SERVICE_LEAST = 128, /* who has the fewest connections: least.h */
 	SERVICE_QUIC = 4096, /* times the length of its servers' IDs in bytes: quic.h */
 };
 

@@ -172,6 +172,11 @@ type DirectorLeaseArgs struct {
 	Pad   uint32
 }
 
+type DirectorLoads struct {
+	_  structs.HostLayout
+	Of [16384]int64
+}
+
 type DirectorPort struct {
 	_       structs.HostLayout
 	Mac     [6]uint8
@@ -326,6 +331,7 @@ const (
 	DirectorServiceFlagsSERVICE_RESCHEDULE DirectorServiceFlags = 16
 	DirectorServiceFlagsSERVICE_KEEP       DirectorServiceFlags = 32
 	DirectorServiceFlagsSERVICE_FAST       DirectorServiceFlags = 64
+	DirectorServiceFlagsSERVICE_LEAST      DirectorServiceFlags = 128
 	DirectorServiceFlagsSERVICE_QUIC       DirectorServiceFlags = 4096
 )
 
@@ -392,6 +398,7 @@ const (
 	DirectorMapFlows            = "flows"
 	DirectorMapFlows6           = "flows6"
 	DirectorMapFragments        = "fragments"
+	DirectorMapLoads            = "loads"
 	DirectorMapPortStats        = "port_stats"
 	DirectorMapQuicIds          = "quic_ids"
 	DirectorMapReasonStats      = "reason_stats"
@@ -484,6 +491,7 @@ type DirectorMapSpecs struct {
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	Flows6        *ebpf.MapSpec `ebpf:"flows6"`
 	Fragments     *ebpf.MapSpec `ebpf:"fragments"`
+	Loads         *ebpf.MapSpec `ebpf:"loads"`
 	PortStats     *ebpf.MapSpec `ebpf:"port_stats"`
 	QuicIds       *ebpf.MapSpec `ebpf:"quic_ids"`
 	ReasonStats   *ebpf.MapSpec `ebpf:"reason_stats"`
@@ -548,6 +556,7 @@ type DirectorMaps struct {
 	Flows         *ebpf.Map `ebpf:"flows"`
 	Flows6        *ebpf.Map `ebpf:"flows6"`
 	Fragments     *ebpf.Map `ebpf:"fragments"`
+	Loads         *ebpf.Map `ebpf:"loads"`
 	PortStats     *ebpf.Map `ebpf:"port_stats"`
 	QuicIds       *ebpf.Map `ebpf:"quic_ids"`
 	ReasonStats   *ebpf.Map `ebpf:"reason_stats"`
@@ -567,6 +576,7 @@ func (m *DirectorMaps) Close() error {
 		m.Flows,
 		m.Flows6,
 		m.Fragments,
+		m.Loads,
 		m.PortStats,
 		m.QuicIds,
 		m.ReasonStats,

@@ -231,6 +231,8 @@ static __always_inline __u32 begin6(struct generation *g, const struct packet *p
 	if (persistent)
 		template6_store(t, template_val(svc, id, state, now), 1);
 	val = FLOW_VAL(svc->id, id, state, 0, now);
+	if (UNLIKELY(svc->flags & SERVICE_LEAST))
+		least_count(g, past, val, p->protocol);
 	if (!f)
 		store6(0, flow6_hash(k), k, val);
 	else if (!val6_swap(f, past, val | FLOW_VERSION(past)))
@@ -268,6 +270,8 @@ static __always_inline int serve6(struct generation *g, const struct packet *p, 
 			observe_flow(was, FLOW_STATE(next));
 			WRITE_ONCE(x->server, FLOW_SERVER(val));
 			if (next != val) {
+				if (UNLIKELY(svc->flags & SERVICE_LEAST))
+					least_count(g, val, next, p->protocol);
 				val6_swap(f, val, next);
 				if (svc->flags & SERVICE_PERSISTENT && s->service == svc->id)
 					template6_store(&x->template,

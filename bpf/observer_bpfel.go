@@ -64,6 +64,11 @@ type ObserverCriteria struct {
 	Verdicts     uint32
 }
 
+type ObserverLoads struct {
+	_  structs.HostLayout
+	Of [16384]int64
+}
+
 type ObserverPortStats struct {
 	_    structs.HostLayout
 	Port [16]struct {
@@ -336,6 +341,7 @@ const (
 	ObserverMapFlows            = "flows"
 	ObserverMapFlows6           = "flows6"
 	ObserverMapFragments        = "fragments"
+	ObserverMapLoads            = "loads"
 	ObserverMapPortStats        = "port_stats"
 	ObserverMapQuicIds          = "quic_ids"
 	ObserverMapReasonStats      = "reason_stats"
@@ -438,6 +444,7 @@ type ObserverMapSpecs struct {
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	Flows6        *ebpf.MapSpec `ebpf:"flows6"`
 	Fragments     *ebpf.MapSpec `ebpf:"fragments"`
+	Loads         *ebpf.MapSpec `ebpf:"loads"`
 	PortStats     *ebpf.MapSpec `ebpf:"port_stats"`
 	QuicIds       *ebpf.MapSpec `ebpf:"quic_ids"`
 	ReasonStats   *ebpf.MapSpec `ebpf:"reason_stats"`
@@ -512,6 +519,7 @@ type ObserverMaps struct {
 	Flows         *ebpf.Map `ebpf:"flows"`
 	Flows6        *ebpf.Map `ebpf:"flows6"`
 	Fragments     *ebpf.Map `ebpf:"fragments"`
+	Loads         *ebpf.Map `ebpf:"loads"`
 	PortStats     *ebpf.Map `ebpf:"port_stats"`
 	QuicIds       *ebpf.Map `ebpf:"quic_ids"`
 	ReasonStats   *ebpf.Map `ebpf:"reason_stats"`
@@ -534,6 +542,7 @@ func (m *ObserverMaps) Close() error {
 		m.Flows,
 		m.Flows6,
 		m.Fragments,
+		m.Loads,
 		m.PortStats,
 		m.QuicIds,
 		m.ReasonStats,

@@ -3,6 +3,7 @@
 #ifndef SYSTOLE_SCHEDULE_H
 #define SYSTOLE_SCHEDULE_H
 
+#include "least.h"
 #include "maps.h"
 #include "parse.h"
 
@@ -124,6 +125,7 @@ static __always_inline __u32 hash_server(struct generation *g, const struct serv
  * advanced in one atomic step. The remainder is taken of all 64 bits: a 32-bit
  * counter would make one uneven step at each wrap. The counter belongs to the
  * service, not to the generation, so a change of servers does not begin anew.
+ * Services by the fewest connections have no turns (least.h).
  */
 static __always_inline __u32 next_server(struct generation *g, const struct service *s)
 {
@@ -133,10 +135,14 @@ static __always_inline __u32 next_server(struct generation *g, const struct serv
 
 	if (!slots)
 		return 0;
-	t = bpf_map_lookup_elem(&turns, &id);
-	if (!t)
-		return 0;
-	n = __sync_fetch_and_add(&t->next, 1);
+	if (s->flags & SERVICE_LEAST) {
+		n = least_slot(g, s->first_slot, slots);
+	} else {
+		t = bpf_map_lookup_elem(&turns, &id);
+		if (!t)
+			return 0;
+		n = __sync_fetch_and_add(&t->next, 1);
+	}
 	return g->slots[(s->first_slot + (__u32)(n % slots)) & (SLOTS - 1)];
 }
 

@@ -147,6 +147,8 @@ static __always_inline __u32 begin(struct generation *g, const struct packet *p,
 	if (persistent)
 		template_set(svc, p, id, state, now);
 	val = FLOW_VAL(svc->id, id, state, 0, now);
+	if (UNLIKELY(svc->flags & SERVICE_LEAST))
+		least_count(g, past, val, p->protocol);
 	if (f) /* The entry is this flow's already; only its server changes. */
 		flow_replace(f, past, val);
 	else
@@ -187,6 +189,8 @@ static __always_inline int serve(struct generation *g, const struct packet *p,
 			observe_flow(was, FLOW_STATE(next));
 			/* Once per age unit or change of state, not per packet. */
 			if (next != val) {
+				if (UNLIKELY(svc->flags & SERVICE_LEAST))
+					least_count(g, val, next, p->protocol);
 				flow_swap(f, val, next);
 				if (svc->flags & SERVICE_PERSISTENT && s->service == svc->id)
 					template_refresh(svc, p, FLOW_SERVER(val), FLOW_STATE(next), now);

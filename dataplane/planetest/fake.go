@@ -413,7 +413,9 @@ func (f *Fake) schedule(svc dataplane.Service, fr Frame) (dataplane.RealServer, 
 		return dataplane.RealServer{}, false
 	}
 	turn := f.turns[svc.ServiceKey]
-	if scheduler.Hashed(svc.Scheduler) {
+	if scheduler.Least(svc.Scheduler) {
+		turn = f.fewest(svc, table)
+	} else if scheduler.Hashed(svc.Scheduler) {
 		h := fnv.New64a()
 		h.Write(fr.From.Addr().AsSlice())
 		if slices.Contains(svc.SchedulerFlags, svc.Scheduler+"-port") {
@@ -428,6 +430,26 @@ func (f *Fake) schedule(svc dataplane.Service, fr Frame) (dataplane.RealServer, 
 		f.clients[key] = &flow{server: r.Addr, seen: f.now()}
 	}
 	return r, true
+}
+
+// fewest is the slot of the server with the fewest connections.
+func (f *Fake) fewest(svc dataplane.Service, table []int) uint64 {
+	servers := make([]scheduler.Server, len(table))
+	overheads := make([]int64, len(table))
+	for i, at := range table {
+		r := svc.Servers[at]
+		servers[i] = scheduler.Server{Addr: r.Addr, Weight: r.Weight}
+		for k, fl := range f.flows {
+			switch {
+			case k.service != svc.ServiceKey || fl.server != r.Addr || f.expired(svc, fl):
+			case svc.Protocol == dataplane.TCP && !fl.closed:
+				overheads[i] += scheduler.Overhead(1, 0)
+			default:
+				overheads[i] += scheduler.Overhead(0, 1)
+			}
+		}
+	}
+	return uint64(scheduler.Fewest(svc.Scheduler, servers, overheads))
 }
 
 func (f *Fake) forward(svc dataplane.Service, r dataplane.RealServer, fr Frame, connections uint64) Outcome {

@@ -26,6 +26,8 @@ var properties = []property{
 	{"a hashed flow stays on its server", func(s *dataplane.Service) { s.Scheduler = "mh" }, false, testHashedFlowStays},
 	{"scheduler lc", func(s *dataplane.Service) { s.Scheduler = "lc" }, false, testLeast},
 	{"scheduler wlc", func(s *dataplane.Service) { s.Scheduler = "wlc" }, false, testLeast},
+	{"scheduler wlc of datagrams", func(s *dataplane.Service) { s.Scheduler = "wlc" }, true, testLeastDatagrams},
+	{"scheduler lc and persistence", func(s *dataplane.Service) { s.Scheduler, s.Persistence.Timeout = "lc", time.Hour }, false, testLeastPersistent},
 	{"persistence", func(s *dataplane.Service) { s.Persistence.Timeout = time.Hour }, false, testByAddress},
 	{"persistence of a network", func(s *dataplane.Service) { s.Persistence = dataplane.Persistence{Timeout: time.Hour, PrefixLen: 24} }, false, testPersistence},
 	{"one packet", func(s *dataplane.Service) { s.OnePacket = true }, true, testOnePacket},
@@ -101,22 +103,6 @@ func testByAddress(b *bench, s dataplane.Snapshot) {
 	}
 	if len(seen) < 2 {
 		b.Errorf("64 clients went to %v", seen)
-	}
-}
-
-// Connections that stay open are spread evenly, weights being equal.
-func testLeast(b *bench, s dataplane.Snapshot) {
-	got := map[string]int{}
-	for client := range 30 {
-		out := b.Send(b.frame(web, client, "S"))
-		b.expect(b.frame(web, client, "A"), out)
-		got[out.String()]++
-	}
-	for _, r := range servers(3) {
-		// Planes may count a little late, so not exactly ten.
-		if n := got[Outcome{Forwarded, r.MAC}.String()]; n < 5 || n > 15 {
-			b.Errorf("30 connections: %v", got)
-		}
 	}
 }
 

@@ -26,18 +26,25 @@
 //     Config.Evict asks for it.
 //  4. Strict round robin: n connections over k equal servers differ by at most
 //     one, on any number of CPUs, also across changes of other services.
-//  5. A flow that is in the table stays on its server, also of hash schedulers
+//  5. A new flow of a service with lc or wlc goes where IPVS would send it, by
+//     the connections that there are at that moment: also in a burst. Of n CPUs
+//     that choose at once each may choose the same server, so with equal ones
+//     nobody has more than n connections beyond another. What no packet tells
+//     (connections whose time is over, or from another director) counts a
+//     second later at most, where a census of the flow table takes less than a
+//     twentieth of that.
+//  6. A flow that is in the table stays on its server, also of hash schedulers
 //     (sh, mh): they store flows like rr, so their table may change.
-//  6. A SYN flood pushes out no established flow, but where all eight places
+//  7. A SYN flood pushes out no established flow, but where all eight places
 //     of a SYN are taken by such: what a SYN makes is on probation, and a CPU
 //     stores only so many flows per second (Config.NewFlows). What is above is
 //     forwarded by a hash of the client.
-//  7. A QUIC connection of a service with server IDs (Service.ServerIDLength)
+//  8. A QUIC connection of a service with server IDs (Service.ServerIDLength)
 //     stays on its server when the client's address changes, and when it comes to
 //     a plane that has no flow of it. It does so while the server is in the
 //     service, whatever its weight, or has left one whose Lost is Keep. A client
 //     with a flow to another server keeps that.
-//  8. The flows of both families can be listed (Flows), given from elsewhere
+//  9. The flows of both families can be listed (Flows), given from elsewhere
 //     (Insert) and watched for changes (Sweep) while packets come and go.
 //
 // # Generations

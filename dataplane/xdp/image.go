@@ -55,26 +55,36 @@ func slotTables(s dataplane.Snapshot) ([][]int, error) {
 	total := 0
 	var servers []scheduler.Server // of one service after the other
 	for i, svc := range s.Services {
-		servers = servers[:0]
-		for _, r := range svc.Servers {
-			server := scheduler.Server{Addr: r.Addr}
-			if deliverable(svc.ServiceKey, r) {
-				server.Weight = r.Weight
-			}
-			servers = append(servers, server)
-		}
+		servers = schedulable(svc, servers)
 		slots, err := scheduler.Slots(svc.Scheduler, servers)
 		if err != nil {
 			return nil, invalid("service %s: %v", svc.ServiceKey, err)
 		}
 		tables[i] = slots
 		total += len(slots)
+		if scheduler.Least(svc.Scheduler) {
+			total += len(slots) // their weights
+		}
 	}
 	if total > MaxSlots {
 		return nil, invalid("the schedulers and weights of all services need %d slots, at most %d are possible: use smaller weights, or fewer services with mh (%d each)",
 			total, MaxSlots, scheduler.MaglevSlots)
 	}
 	return tables, nil
+}
+
+// schedulable are the servers of a service as a scheduler sees them, in the place
+// of servers, which nobody needs any more.
+func schedulable(svc dataplane.Service, servers []scheduler.Server) []scheduler.Server {
+	servers = servers[:0]
+	for _, r := range svc.Servers {
+		server := scheduler.Server{Addr: r.Addr}
+		if deliverable(svc.ServiceKey, r) {
+			server.Weight = r.Weight
+		}
+		servers = append(servers, server)
+	}
+	return servers
 }
 
 // serverLeft is SERVER_LEFT of consts.h.
@@ -98,6 +108,9 @@ func flags(svc dataplane.Service, served bool) (f bpf.DirectorServiceFlags) {
 		if slices.Contains(svc.SchedulerFlags, svc.Scheduler+"-port") || slices.Contains(svc.SchedulerFlags, flagPort) {
 			f |= bpf.DirectorServiceFlagsSERVICE_HASH_PORT
 		}
+	}
+	if scheduler.Least(svc.Scheduler) {
+		f |= bpf.DirectorServiceFlagsSERVICE_LEAST
 	}
 	if svc.OnePacket {
 		f |= bpf.DirectorServiceFlagsSERVICE_ONE_PACKET
@@ -181,6 +194,13 @@ func compile(c *canvas, s dataplane.Snapshot, slots [][]int, own net.HardwareAdd
 		for _, slot := range slots[i] {
 			img.Slots[first] = ids.servers[i][slot]
 			first++
+		}
+		if scheduler.Least(svc.Scheduler) {
+			weights, err := scheduler.Weights(svc.Scheduler, schedulable(svc, nil), slots[i])
+			if err != nil {
+				return err
+			}
+			first += copy(img.Slots[first:], weights)
 		}
 	}
 	drawAll(c, img.Slots[:first])

@@ -176,7 +176,11 @@ func TestBadSnapshots(t *testing.T) {
 		{"timeout", func(s *dataplane.Snapshot) { s.Services[0].Timeouts.TCPFin = -1 }, "a timeout of -1ns"},
 		{"fate", func(s *dataplane.Snapshot) { s.Services[0].Lost = 3 }, "unknown fate lost-3"},
 		{"protocol", func(s *dataplane.Snapshot) { s.Services[0].Protocol = 47 }, "tcp, udp and sctp only"},
-		{"scheduler", func(s *dataplane.Snapshot) { s.Services[1].Scheduler = "lc" }, `53/udp: the xdp plane cannot have "lc"`},
+		{"weights of wlc", func(s *dataplane.Snapshot) {
+			s.Services[1].Scheduler = "wlc"
+			s.Services[1].Servers[0].Weight = 1 << 17
+			s.Services[1].Servers[1].Weight = 3
+		}, `53/udp: weights are too large: 131072 is above 65535`},
 		{"unknown scheduler", func(s *dataplane.Snapshot) { s.Services[1].Scheduler = "nq" }, `no scheduler "nq", but lc, mh, rr, sh, wlc, wrr`},
 		{"weights", func(s *dataplane.Snapshot) {
 			s.Services[0].Scheduler = "wrr"

@@ -30,6 +30,7 @@ type kernelSide struct {
 	fragments    mapping[bpf.DirectorBucket6]
 	quic         mapping[bpf.DirectorQuicIds]
 	turns        mapping[bpf.DirectorTurn]
+	loads        mapping[bpf.DirectorLoads]
 	serviceNames mapping[bpf.DirectorServiceName]
 	serverNames  mapping[bpf.DirectorServerName]
 
@@ -165,7 +166,7 @@ func refine(err error) error {
 }
 
 func (k *kernelSide) mapAll() error {
-	var errs [8]error
+	var errs [9]error
 	k.state, errs[0] = mapArray[bpf.DirectorState](k.objects.State)
 	k.flows, errs[1] = mapArray[bpf.DirectorBucket](k.objects.Flows)
 	k.turns, errs[2] = mapArray[bpf.DirectorTurn](k.objects.Turns)
@@ -174,6 +175,7 @@ func (k *kernelSide) mapAll() error {
 	k.flows6, errs[5] = mapArray[bpf.DirectorBucket6](k.objects.Flows6)
 	k.fragments, errs[6] = mapArray[bpf.DirectorBucket6](k.objects.Fragments)
 	k.quic, errs[7] = mapArray[bpf.DirectorQuicIds](k.objects.QuicIds)
+	k.loads, errs[8] = mapArray[bpf.DirectorLoads](k.objects.Loads)
 	return errors.Join(errs[:]...)
 }
 
@@ -184,7 +186,7 @@ func (k *kernelSide) close() error {
 	}
 	return errors.Join(
 		k.state.unmap(), k.flows.unmap(), k.flows6.unmap(), k.fragments.unmap(), k.turns.unmap(),
-		k.quic.unmap(), k.serviceNames.unmap(), k.serverNames.unmap(),
+		k.quic.unmap(), k.loads.unmap(), k.serviceNames.unmap(), k.serverNames.unmap(),
 		k.objects.Close(),
 	)
 }
@@ -213,6 +215,7 @@ func (k *kernelSide) shared() map[string]*ebpf.Map {
 	m := k.pinned()
 	m[bpf.DirectorMapEarly] = k.objects.Early                 // its buffers are the daemon's
 	m[bpf.DirectorMapEgressDevices] = k.objects.EgressDevices // which each daemon finds anew
+	m[bpf.DirectorMapLoads] = k.objects.Loads                 // which follow from the flow table
 	return m
 }
 

@@ -41,6 +41,10 @@ type Plane struct {
 	since     map[netip.Addr]uint32 // of the active addresses: since when, in age units
 	grace     chan struct{}         // closed when nobody uses the idle half any more
 	closed    bool
+	ended     chan struct{}   // closed with the plane
+	least     map[uint16]bool // ids of the services by the fewest connections in force
+	watched   bool            // their servers' loads: keepWeighing runs
+	scales    sync.Mutex      // one weighs at a time; taken after reading
 
 	observation *Observation // nil: nobody looks
 	early       *early       // nil: fragments that overtake their first are lost
@@ -101,6 +105,11 @@ func (p *Plane) open() error {
 		return err
 	}
 	update := len(adopted) > 0
+	if update {
+		if err := p.inheritLoads(); err != nil {
+			return unavailable("%w", err)
+		}
+	}
 	if err := p.adoptLinks(update); err != nil {
 		return err
 	}
@@ -126,6 +135,7 @@ func (p *Plane) start() {
 	p.ids = newIDTable(p.kernel.serviceNames.elements, p.kernel.serverNames.elements)
 	p.scratch = newCanvas(p.kernel.aging)
 	p.halves = [2]blocks{allBlocks(), allBlocks()}
+	p.ended = make(chan struct{})
 	p.grace = make(chan struct{})
 	// A predecessor may have flipped a moment ago.
 	go passGrace(p.grace)
@@ -230,6 +240,7 @@ func (p *Plane) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 		return 0, err
 	}
 	<-p.grace
+	weigh := p.becomesLeast(s)
 	ids, err := p.giveIDs(s)
 	if err != nil {
 		return 0, err
@@ -254,6 +265,13 @@ func (p *Plane) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 		if err := p.takeOver(&p.scratch.image); err != nil {
 			return 0, err
 		}
+		weigh = true
+	}
+	least := leastOf(s, ids)
+	if weigh && len(least) > 0 {
+		if err := p.weigh(p.newWeighing(least)); err != nil {
+			return 0, unavailable("%w", err)
+		}
 	}
 	state := &p.kernel.state.elements[0]
 	old := atomic.LoadUint32(&state.Active) & 1
@@ -262,6 +280,7 @@ func (p *Plane) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
 	atomic.StoreUint32(&state.Active, old^1)
 	p.since = since
 	p.inherited = nil
+	p.watchLoads(least)
 	p.grace = make(chan struct{})
 	go passGrace(p.grace)
 	return dataplane.Generation(p.scratch.image.Number), nil
@@ -466,6 +485,7 @@ func (p *Plane) letGo() error {
 	if p.kernel == nil {
 		return nil
 	}
+	close(p.ended)
 	<-p.grace
 	p.reading.Lock()
 	defer p.reading.Unlock()

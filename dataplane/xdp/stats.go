@@ -2,6 +2,7 @@ package xdp
 
 import (
 	"fmt"
+	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 
@@ -180,6 +181,7 @@ func (p *Plane) settle(services, servers []uint16) error {
 		if err := p.kernel.objects.ServerStats.Put(uint32(id), zero); err != nil {
 			return fmt.Errorf("reset counters of server id %d: %w", id, err)
 		}
+		atomic.StoreInt64(&p.kernel.loads.elements[0].Of[id], 0)
 	}
 	for _, id := range services {
 		p.kernel.turns.elements[id] = bpf.DirectorTurn{}

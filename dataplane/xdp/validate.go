@@ -115,8 +115,6 @@ func Carries(svc dataplane.Service) error {
 		return errors.New("the range of ports is empty")
 	case svc.Protocol != dataplane.TCP && svc.Protocol != dataplane.UDP && svc.Protocol != dataplane.SCTP:
 		return errors.New("the xdp plane forwards tcp, udp and sctp only")
-	case svc.Scheduler == "lc" || svc.Scheduler == "wlc":
-		return fmt.Errorf("the xdp plane cannot have %q: it learns of the end of connections from a sweep, seconds late, and all new ones of that time would go to one server", svc.Scheduler)
 	case !slices.Contains(schedulers, svc.Scheduler):
 		return fmt.Errorf("the xdp plane has no scheduler %q, but %s", svc.Scheduler, strings.Join(scheduler.Names(), ", "))
 	case svc.Persistence.Engine != "":
@@ -127,6 +125,9 @@ func Carries(svc dataplane.Service) error {
 		return errors.New("the xdp plane cannot do both: persistence and one-packet scheduling")
 	case svc.Lost > dataplane.Keep:
 		return fmt.Errorf("unknown fate %s of the flows of servers that left", svc.Lost)
+	}
+	if err := carriesLeast(svc); err != nil {
+		return err
 	}
 	for _, f := range svc.SchedulerFlags {
 		if !scheduler.Hashed(svc.Scheduler) || f != flagFallback && f != flagPort && f != svc.Scheduler+"-fallback" && f != svc.Scheduler+"-port" {
