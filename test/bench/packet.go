@@ -65,6 +65,27 @@ func snapshot(six bool) dataplane.Snapshot {
 	return s
 }
 
+// leastServers are how many servers the services of least connections have; their
+// ports follow from it.
+var leastServers = []int{2, 16, 256}
+
+const leastPort = 10_000
+
+// withLeast is s with those services.
+func withLeast(s dataplane.Snapshot) dataplane.Snapshot {
+	for _, n := range leastServers {
+		svc := service(vip, leastPort+uint16(n), dataplane.TCP, n)
+		svc.Scheduler = "lc"
+		s.Services = append(s.Services, svc)
+	}
+	return s
+}
+
+// leastSYN is for the one of n servers.
+func leastSYN(n int) []byte {
+	return frame(vip, leastPort+uint16(n), dataplane.TCP, "S")
+}
+
 // kind is one kind of packet.
 type kind struct {
 	name    string
@@ -127,6 +148,9 @@ func kinds() ([]kind, error) {
 		{name: "established, 10k flows", clients: 10_000, before: [][]byte{syn}, frame: ack, verdict: xdpTX, goal: 65},
 		{name: "established, 500k flows", clients: 500_000, table: large, before: [][]byte{syn}, frame: ack, verdict: xdpTX, goal: 200},
 		{name: "new SYN, stored", clients: math.MaxUint32, table: xdp.DefaultFlows, frame: syn, verdict: xdpTX, goal: 230},
+		{name: "new SYN, lc of 2 servers", clients: math.MaxUint32, table: xdp.DefaultFlows, frame: leastSYN(2), verdict: xdpTX},
+		{name: "new SYN, lc of 16 servers", clients: math.MaxUint32, table: xdp.DefaultFlows, frame: leastSYN(16), verdict: xdpTX},
+		{name: "new SYN, lc of 256 servers", clients: math.MaxUint32, table: xdp.DefaultFlows, frame: leastSYN(256), verdict: xdpTX},
 		{name: "new ACK, no flow", clients: 10_000, frame: ack, verdict: xdpPass},
 		{name: "udp, 10k flows", clients: 10_000, before: [][]byte{udp}, frame: udp, verdict: xdpTX},
 		{name: "IPv6, 10k flows", clients: 10_000, before: [][]byte{syn6}, frame: ack6, at: 34},
@@ -141,8 +165,8 @@ func plane(table int) (*xdp.Plane, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err = p.Apply(snapshot(true)); errors.Is(err, dataplane.ErrInvalid) {
-		_, err = p.Apply(snapshot(false))
+	if _, err = p.Apply(withLeast(snapshot(true))); errors.Is(err, dataplane.ErrInvalid) {
+		_, err = p.Apply(withLeast(snapshot(false)))
 	}
 	if err = errors.Join(err, p.Renew(dataplane.Unlimited)); err != nil {
 		return nil, errors.Join(err, p.Close())
