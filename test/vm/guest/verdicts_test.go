@@ -141,10 +141,19 @@ func plan(weights ...uint32) dataplane.Snapshot {
 	add(vip, dataplane.SCTP, 80, serverAddr, weights)
 	add(vip6, dataplane.TCP, 80, serverAddr6, weights)
 	add(vip6, dataplane.UDP, 53, serverAddr6, weights)
+	for i, name := range leastNames {
+		add(vip, dataplane.TCP, leastPort+uint16(i), serverAddr, []uint32{2, 1, 3})
+		s.Services[len(s.Services)-1].Scheduler = name
+	}
 	add(vip, dataplane.TCP, 82, serverAddr, nil)
 	add(vip, dataplane.TCP, 83, serverAddr, []uint32{0})
 	return s
 }
+
+// The services by the fewest connections, and the port of the first.
+var leastNames = []string{"lc", "wlc"}
+
+const leastPort = 90
 
 // gone is the weight of a server that is not there.
 const gone = ^uint32(0)
@@ -183,6 +192,7 @@ func TestVerdicts(t *testing.T) {
 	c.apply(plan(1, 1, 1), plan(1, 1, 1))
 
 	c.conversations()
+	c.least()
 	c.strays()
 	c.counters()
 	c.endings()
@@ -229,6 +239,31 @@ func (c *comparison) conversations() {
 			s.kind += ", IP options"
 		}
 		c.send(s.kind, f.Service().String(), f.Bytes())
+	}
+}
+
+// least opens and closes connections of the services by the fewest: each choice
+// must be the same, to the last one.
+func (c *comparison) least() {
+	random := rand.New(rand.NewPCG(3, 4))
+	for i, name := range leastNames {
+		var open []int
+		for n := 7000 + 100*i; n < 7060+100*i; n++ {
+			send := func(kind string, n int, flags string) {
+				f := client(n, dataplane.TCP, leastPort+uint16(i), flags)
+				c.send(kind, f.Service().String(), f.Bytes())
+			}
+			send("tcp SYN, "+name, n, "S")
+			if random.IntN(3) > 0 {
+				send("tcp ACK", n, "A")
+			}
+			open = append(open, n)
+			for random.IntN(5) < 2 && len(open) > 0 {
+				at := random.IntN(len(open))
+				send("tcp FIN", open[at], "FA")
+				open = slices.Delete(open, at, at+1)
+			}
+		}
 	}
 }
 
