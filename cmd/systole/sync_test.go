@@ -18,8 +18,8 @@ func TestStatusOfFlowSync(t *testing.T) {
 		want  string
 	}{
 		{nil, ""},
-		{&flowsync.State{Peer: true, InSync: true, Stats: flowsync.Stats{Sent: flowsync.Counters{Flows: 12}}}, "up yes no 0s 12 0 0 0"},
-		{&flowsync.State{}, "no peer no no 0s 0 0 0 0"},
+		{&flowsync.State{Peer: true, InSync: true, Stats: flowsync.Stats{Sent: flowsync.Counters{Flows: 12}, NoRoom: 3}}, "up yes no 0s 12 0 0 3 0"},
+		{&flowsync.State{}, "no peer no no 0s 0 0 0 0 0"},
 	} {
 		var b bytes.Buffer
 		w := tabwriter.NewWriter(&b, 0, 0, 1, ' ', 0)
