@@ -114,18 +114,15 @@ func (p *Plane) newWeighing(services map[uint16]bool) weighing {
 func (p *Plane) weigh(w weighing) error {
 	p.scales.Lock()
 	defer p.scales.Unlock()
-	jiffies, err := p.jiffies()
-	if err != nil {
-		return fmt.Errorf("count the connections of real servers: %w", err)
-	}
 	loads := &p.kernel.loads.elements[0].Of
 	was := make(map[uint16]int64, len(w.servers))
 	for id := range w.servers {
 		was[id] = atomic.LoadInt64(&loads[id])
 	}
-	units := uint32(jiffies >> p.kernel.aging.shift)
-	flows := flowTable(p.kernel.flows.elements).count(units, w.timeouts, MaxServers+1)
-	flowTable6(p.kernel.flows6.elements).count(&flows, units, w.timeouts)
+	flows, err := p.census(w.timeouts)
+	if err != nil {
+		return fmt.Errorf("count the connections of real servers: %w", err)
+	}
 	for id, protocol := range w.servers {
 		n := flows.conns[id].conns(protocol)
 		if off := scheduler.Overhead(n.Active, n.Inactive) - was[id]; off != 0 {

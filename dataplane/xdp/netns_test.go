@@ -425,6 +425,21 @@ func TestRestartWithOtherSettings(t *testing.T) {
 	}
 }
 
+// beginsAnew: a successor that could take nothing over leaves the predecessor's
+// program, id, in force until its first Apply, which is its first generation.
+func (l lan) beginsAnew(t *testing.T, successor *Plane, id uint32) {
+	t.Helper()
+	if l.attached(t) != id {
+		t.Error("the old program was replaced before there was a generation")
+	}
+	if g := apply(t, successor, twoServices(1)); g != 1 {
+		t.Errorf("generation %d, want 1: nothing was taken over", g)
+	}
+	if now := l.attached(t); now == id || now == 0 {
+		t.Errorf("program %d is attached, want the successor's", now)
+	}
+}
+
 // A predecessor with another layout goes on forwarding by its own maps until
 // the first Apply.
 func TestRestartAfterLayoutChange(t *testing.T) {
@@ -445,15 +460,7 @@ func TestRestartAfterLayoutChange(t *testing.T) {
 	}
 	second.crash(t) // once more: it must not be fooled by its own traces
 	second = open(t, l.config(t))
-	if l.attached(t) != id {
-		t.Error("the old program was replaced before there was a generation")
-	}
-	if g := apply(t, second, twoServices(1)); g != 1 {
-		t.Errorf("generation %d, want 1: nothing was taken over", g)
-	}
-	if now := l.attached(t); now == id || now == 0 {
-		t.Errorf("program %d is attached, want the successor's", now)
-	}
+	l.beginsAnew(t, second, id)
 	if _, err := os.Stat(old); !os.IsNotExist(err) {
 		t.Errorf("the maps of the old layout are still there: %v", err)
 	}
@@ -498,15 +505,7 @@ func TestRestartWithMapsOfAnotherShape(t *testing.T) {
 	if !strings.Contains(log.String(), "beginning with empty ones") || !strings.Contains(log.String(), "map="+bpf.DirectorMapTurns) {
 		t.Errorf("the log does not say which map is of no use:\n%s", log.String())
 	}
-	if l.attached(t) != id {
-		t.Error("the old program was replaced before there was a generation")
-	}
-	if g := apply(t, second, twoServices(1)); g != 1 {
-		t.Errorf("generation %d, want 1: nothing could be taken over", g)
-	}
-	if now := l.attached(t); now == id || now == 0 {
-		t.Errorf("program %d is attached, want the successor's", now)
-	}
+	l.beginsAnew(t, second, id)
 	if err := second.Renew(dataplane.Unlimited); err != nil {
 		t.Fatal(err)
 	}

@@ -124,7 +124,7 @@ func TestLargeFlowTable(t *testing.T) {
 		at = time.Now()
 		w.must(p.Renew(dataplane.Unlimited))
 		renewed = append(renewed, time.Since(at))
-		time.Sleep(20 * time.Millisecond)
+		w.goOn(1000) // packets, by each of them
 	}
 	close(busy)
 	w.must(<-look)
@@ -142,5 +142,21 @@ func TestLargeFlowTable(t *testing.T) {
 	}
 	if calls > 33 {
 		t.Errorf("a sweep of %d calls", calls)
+	}
+}
+
+// goOn waits until the stream of established connections has sent n more frames.
+func (w *wire) goOn(n uint64) {
+	w.Helper()
+	sent := func() uint64 {
+		sent, err := w.on.Sent()
+		w.must(err)
+		return sent
+	}
+	end := time.Now().Add(10 * time.Second)
+	for from := sent(); sent() < from+n; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			w.Fatalf("%d frames not sent within 10 s", n)
+		}
 	}
 }
