@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -31,24 +32,96 @@ const visitPatience = 5 * time.Millisecond
 // kernel cannot tell.
 const graceWithoutMembarrier = 100 * time.Millisecond
 
+// readers waits for the packets that are being handled, in two ways. What ends
+// first counts: on a busy machine each of them can take seconds, the visit where
+// others keep a CPU, the kernel's where they keep its own threads from running.
+type readers struct {
+	visit, kernel joint
+}
+
+var packets = readers{
+	visit:  joint{period: func() bool { return visitCPUs() == nil }},
+	kernel: joint{period: membarrier},
+}
+
 // waitForReaders returns when every packet that was being handled on the call
 // has been handled. Test runs of the program are no packets where the kernel is
 // preemptible.
-func waitForReaders() {
-	visited := make(chan bool, 1)
-	go func() { visited <- visitCPUs() == nil }()
+func waitForReaders() { packets.wait() }
+
+func (r *readers) wait() {
+	visited := r.visit.join()
 	select {
-	case ok := <-visited:
-		if ok {
+	case <-visited.over:
+		if visited.ok {
 			return
 		}
 	case <-time.After(visitPatience):
 	}
+	waited := r.kernel.join()
+	select {
+	case <-visited.over:
+		if visited.ok {
+			return
+		}
+		<-waited.over
+	case <-waited.over:
+	}
+}
+
+// joint runs a period for all who ask for one before it begins: however many
+// wait and however long it takes, one thread does.
+type joint struct {
+	period func() (ok bool)
+
+	mu      sync.Mutex
+	running bool
+	next    *period // that has not begun
+}
+
+// period is one that has been asked for. ok may be read when it is over.
+type period struct {
+	over chan struct{}
+	ok   bool
+}
+
+// join returns a period that begins after the call.
+func (j *joint) join() *period {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.next == nil {
+		j.next = &period{over: make(chan struct{})}
+	}
+	if !j.running {
+		j.running = true
+		go j.run()
+	}
+	return j.next
+}
+
+func (j *joint) run() {
+	for {
+		j.mu.Lock()
+		now := j.next
+		j.next = nil
+		j.running = now != nil
+		j.mu.Unlock()
+		if now == nil {
+			return
+		}
+		now.ok = j.period()
+		close(now.over)
+	}
+}
+
+// membarrier waits for an RCU grace period.
+func membarrier() bool {
 	const cmdGlobal = 1 // MEMBARRIER_CMD_GLOBAL is synchronize_rcu()
 	if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, cmdGlobal, 0, 0); errno != 0 {
 		// Not with nohz_full=.
 		time.Sleep(graceWithoutMembarrier)
 	}
+	return true
 }
 
 // visitCPUs runs on each CPU that is online for a moment. A CPU that comes
