@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"strconv"
 
@@ -23,19 +24,18 @@ const (
 // full one delays a beat.
 //
 // It is not SCHED_FIFO, which heartbeat uses. That was tried, and about one
-// start in three hung: the Go runtime waits for its other threads by spinning,
-// and with a spinning thread on each core, none of which is ever preempted, the
-// others do not run.
+// start in three hung: when the garbage collector's sweeper (runtime.bgsweep) has
+// nothing left but another thread still sweeps, it spins without ever giving the
+// CPU back to the system, and the other thread, of the same priority on the same
+// CPU, never runs.
 //
 // Threads made later inherit it. Pages are locked as they are touched: what Go
 // reserves and does not use costs nothing.
-func goRealtime() error {
+func goRealtime(log *slog.Logger) error {
 	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
 		return fmt.Errorf("cluster.realtime: lock memory (LimitMEMLOCK=infinity, or CAP_IPC_LOCK, is needed): %w", err)
 	}
-	// Where sessions are scheduled as groups, nice counts within one only.
-	err := os.WriteFile("/proc/self/autogroup", []byte(strconv.Itoa(highest)), 0)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.EINVAL) && !errors.Is(err, fs.ErrPermission) {
+	if err := preferSession(log); err != nil {
 		return fmt.Errorf("cluster.realtime: %w", err)
 	}
 	// A thread may be made by one that we have not come to yet: until a round
@@ -59,6 +59,28 @@ func goRealtime() error {
 		}
 	}
 	return nil
+}
+
+// preferSession gives the session of this process the highest priority, where
+// sessions are scheduled as groups and nice counts within one only
+// (CONFIG_SCHED_AUTOGROUP, sched(7)). It leaves a session alone that is not this
+// process's own: what else runs there, with the same priority then, would keep
+// the kernel's own threads from running, and with them RCU, so all of us.
+func preferSession(log *slog.Logger) error {
+	const autogroup = "/proc/self/autogroup"
+	if leader, err := unix.Getsid(0); err != nil {
+		return os.NewSyscallError("getsid", err)
+	} else if leader != os.Getpid() {
+		if _, err := os.Stat(autogroup); err == nil {
+			log.Warn("cluster.realtime: the priority counts only against programs of the same session; start the director with systemd or setsid")
+		}
+		return nil
+	}
+	err := os.WriteFile(autogroup, []byte(strconv.Itoa(highest)), 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EINVAL) || errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	return err
 }
 
 // prefer gives a thread the highest priority, unless it has it or has ended.

@@ -90,7 +90,7 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	defer socket.Close()
 
 	if d.cfg.Cluster.Realtime {
-		if err := goRealtime(); err != nil {
+		if err := goRealtime(d.log); err != nil {
 			return err
 		}
 	}
