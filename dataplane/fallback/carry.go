@@ -11,6 +11,11 @@ import (
 // in some seconds.
 const carryTime = 30 * time.Second
 
+// A carry that has not brought everything is tried again, so many times in all.
+// What keeps failing is a fault of the machine that its log names, and each try
+// reads the whole flow table.
+const carryTries = 3
+
 // Carry copies the connections of a plane to another, which holds their
 // services by then. It returns how many the other one has now, and why not all
 // of them. It may be called again, and must end soon after ctx.
@@ -26,12 +31,24 @@ type carrier struct {
 
 	away bool      // XDP was lost, and is not attached again
 	home time.Time // when XDP, while away, had got what IPVS has
-	due  [2]bool   // from XDP, from IPVS
+	due  [2]due    // from XDP, from IPVS
 	runs *run      // not nil: under way
 }
 
+// due is a carry that has not begun. The zero due is none.
+type due struct {
+	tries int // left, this one among them
+	at    time.Time
+}
+
+func (d due) now(t time.Time) bool { return d.tries > 0 && !t.Before(d.at) }
+
+// first is what is due at once.
+func (p *Plane) first() due { return due{carryTries, p.now()} }
+
 type run struct {
 	from   int
+	tries  int // left, if it fails
 	begin  time.Time
 	cancel context.CancelFunc
 	done   chan ran
@@ -79,18 +96,18 @@ func (p *Plane) tendCarrier() (again bool) {
 	detached := x.Plane.Info().Mode == dataplane.Detached
 	switch {
 	case detached && !p.away:
-		p.away, p.due = true, [2]bool{true, false}
+		p.away, p.due = true, [2]due{0: p.first()}
 		if p.runs != nil && p.runs.from == 1 {
 			p.runs.cancel() // XDP has nothing of it now
 		}
-	case !p.due[0] && p.runs == nil && p.mustWait(x):
-		p.due[1] = true
+	case !p.due[0].now(p.now()) && p.runs == nil && p.mustWait(x):
+		p.due[1] = due{1, p.now()} // mustWait tries again
 	}
-	for from, due := range p.due {
+	for from, is := range p.due {
 		to := p.members[1-from]
-		if due && p.runs == nil && to.generation > 0 && (p.away || to.err == nil) {
-			p.due[from] = false
-			p.startCarry(from)
+		if is.now(p.now()) && p.runs == nil && to.generation > 0 && (p.away || to.err == nil) {
+			p.due[from] = due{}
+			p.startCarry(from, is.tries-1)
 		}
 	}
 	return again
@@ -108,7 +125,7 @@ func (p *Plane) mustWait(x *member) bool {
 func (p *Plane) attached() {
 	x := p.members[0]
 	if p.away && x.err == nil && x.Plane.Info().Mode != dataplane.Detached {
-		p.away, p.home, p.due = false, time.Time{}, [2]bool{false, true}
+		p.away, p.home, p.due = false, time.Time{}, [2]due{1: p.first()}
 	}
 }
 
@@ -117,15 +134,15 @@ func (p *Plane) attached() {
 func (p *Plane) chosen(was, is Choice) {
 	switch {
 	case is == IPVS && was != IPVS:
-		p.due = [2]bool{true, false}
+		p.due = [2]due{0: p.first()}
 	case is != IPVS && was == IPVS:
-		p.due = [2]bool{false, true}
+		p.due = [2]due{1: p.first()}
 	}
 }
 
-func (p *Plane) startCarry(from int) {
+func (p *Plane) startCarry(from, tries int) {
 	ctx, cancel := context.WithTimeout(context.Background(), carryTime)
-	r := &run{from, p.now(), cancel, make(chan ran, 1)}
+	r := &run{from, tries, p.now(), cancel, make(chan ran, 1)}
 	p.runs = r
 	go func(from, to dataplane.Plane) {
 		n, err := p.carry(ctx, from, to)
@@ -150,7 +167,10 @@ func (p *Plane) carried() (again bool) {
 	from, to := p.members[r.from].Name, p.members[1-r.from].Name
 	attrs := []any{"from", from, "to", to, "flows", end.flows, "took", p.now().Sub(r.begin)}
 	if end.err != nil {
-		p.log.Warn("connections not all carried", append(attrs, "error", end.err)...)
+		p.log.Warn("connections not all carried", append(attrs, "tries left", r.tries, "error", end.err)...)
+		if p.due == [2]due{} && r.tries > 0 { // else something newer is to be done
+			p.due[r.from] = due{r.tries, p.now().Add(lookPeriod)}
+		}
 	} else {
 		p.log.Info("connections carried", attrs...)
 	}

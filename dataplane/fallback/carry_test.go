@@ -146,13 +146,49 @@ func TestCarryFails(t *testing.T) {
 		c.set(func() { c.back = true })
 		before := len(p.xdp.Applied())
 		p.settle()
-		c.want(t, "xdp>ipvs", "ipvs>xdp")
+		c.want(t, "xdp>ipvs", "ipvs>xdp", "xdp>ipvs")
 		if p.xdp.detach(false); len(p.xdp.Applied()) != before {
 			t.Error("it cannot have been attached yet")
 		}
 		if p.Tend(); p.Report().Members[0].Mode == dataplane.Detached {
 			t.Error("still detached")
 		}
+	})
+}
+
+// A carry that fails is tried again, not at once and not for ever; what is asked
+// for meanwhile comes in its place.
+func TestCarryTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, c := withPorter(t)
+		c.set(func() { c.err = errors.New("a message was lost") })
+		p.choose(IPVS)
+		p.settle()
+		c.want(t, "xdp>ipvs")
+		c.set(func() { c.err = nil })
+		p.at = p.at.Add(lookPeriod)
+		p.settle()
+		c.want(t, "xdp>ipvs")
+		p.at = p.at.Add(time.Minute)
+		p.settle()
+		c.want(t)
+
+		c.set(func() { c.err = errors.New("a message was lost") })
+		p.choose(XDP)
+		for range 2 * carryTries {
+			p.settle()
+			p.at = p.at.Add(lookPeriod)
+		}
+		c.want(t, slices.Repeat([]string{"ipvs>xdp"}, carryTries)...)
+
+		p.choose(IPVS)
+		p.settle()
+		c.want(t, "xdp>ipvs")
+		p.choose(XDP)
+		p.settle()
+		p.at = p.at.Add(lookPeriod)
+		p.settle()
+		c.want(t, "ipvs>xdp", "ipvs>xdp")
 	})
 }
 
