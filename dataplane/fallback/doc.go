@@ -22,7 +22,8 @@
 //     are copied as well, so that XDP can be taken off after "plane ipvs"
 //     without a loss.
 //  7. Nothing of this holds the caller up, or takes longer than half a minute;
-//     what was not carried by then is said, and XDP is attached without it.
+//     what was not carried by then is said and tried again twice, and XDP is
+//     attached without it.
 //
 // # Why IPVS may hold what XDP carries
 //
