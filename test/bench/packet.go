@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/gopacket/gopacket"
@@ -237,14 +238,8 @@ func (k kind) setUp() (_ *setUp, err error) {
 			return nil, err
 		}
 	}
-	for _, f := range append(k.before, k.frame) {
-		times := int(min(k.clients, 1<<20))
-		if k.before == nil {
-			times = repeat
-		}
-		if _, s.seen, err = s.director.run(f, times); err != nil {
-			return nil, err
-		}
+	if s.seen, err = s.prepare(); err != nil {
+		return nil, err
 	}
 	if k.verdict != 0 && s.seen != k.verdict || s.seen != xdpPass && s.seen != xdpTX {
 		return nil, fmt.Errorf("verdict %d, want %d", s.seen, k.verdict)
@@ -252,17 +247,49 @@ func (k kind) setUp() (_ *setUp, err error) {
 	return s, nil
 }
 
+// prepare has the plane know the flows, and returns its verdict then.
+func (s *setUp) prepare() (verdict uint32, err error) {
+	for _, f := range slices.Concat(s.before, [][]byte{s.frame}) {
+		times := int(min(s.clients, 1<<20))
+		if s.before == nil {
+			times = repeat
+		}
+		if _, verdict, err = s.director.run(f, times); err != nil {
+			return 0, err
+		}
+	}
+	return verdict, nil
+}
+
+// measured is run of the director. What it knows of datagrams in fragments ends
+// two seconds later, so one that the machine has not let run for so long is told
+// once more.
+func (s *setUp) measured() (ns float64, err error) {
+	for range 3 {
+		ns, verdict, err := s.director.run(s.frame, repeat)
+		if err != nil || verdict == s.seen {
+			return ns, err
+		}
+		if _, err := s.prepare(); err != nil {
+			return 0, err
+		}
+	}
+	return 0, fmt.Errorf("the verdict was %d, and is another one now", s.seen)
+}
+
 // sample is the best of some runs, in ns: of the director, and of the floors.
 func (s *setUp) sample(runs int) (director, floor, swap float64, err error) {
 	director, floor, swap = math.MaxFloat64, math.MaxFloat64, math.MaxFloat64
 	for range runs {
-		for r, best := range map[*runner]*float64{s.director: &director, s.floor: &floor, s.swap: &swap} {
-			ns, verdict, err := r.run(s.frame, repeat)
+		ns, err := s.measured()
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		director = min(director, ns)
+		for r, best := range map[*runner]*float64{s.floor: &floor, s.swap: &swap} {
+			ns, _, err := r.run(s.frame, repeat)
 			if err != nil {
 				return 0, 0, 0, err
-			}
-			if r == s.director && verdict != s.seen {
-				return 0, 0, 0, fmt.Errorf("verdict %d, and %d before", verdict, s.seen)
 			}
 			*best = min(*best, ns)
 		}
