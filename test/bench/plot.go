@@ -17,10 +17,10 @@ type bar struct {
 	pale        bool
 }
 
-// plot writes bars as an SVG. A plotting library would bring fonts and rasters
+// plot writes bars as an SVG, with a legend below its title. A plotting library would bring fonts and rasters
 // for what are a few rectangles and texts. A logarithmic scale begins at from.
-func plot(out io.Writer, title, unit string, bars []bar, from float64) error {
-	const left, width, line, top = 190, 520, 30, 56
+func plot(out io.Writer, title, legend, unit string, bars []bar, from float64) error {
+	const left, width, line, top = 220, 490, 30, 76
 	high := 0.0
 	for _, b := range bars {
 		high = max(high, b.most, b.goal)
@@ -36,6 +36,7 @@ func plot(out io.Writer, title, unit string, bars []bar, from float64) error {
 	fmt.Fprintf(&s, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 860 %d\" font-family=\"system-ui, 'DejaVu Sans', sans-serif\" font-size=\"14\">\n", height)
 	fmt.Fprintf(&s, "  <title>%s</title>\n  <rect width=\"860\" height=\"%d\" fill=\"#ffffff\"/>\n", html.EscapeString(title), height)
 	fmt.Fprintf(&s, "  <text x=\"24\" y=\"32\" font-weight=\"bold\">%s</text>\n", html.EscapeString(title))
+	fmt.Fprintf(&s, "  <text x=\"24\" y=\"54\" fill=\"#333\">%s</text>\n", html.EscapeString(legend))
 	for i, b := range bars {
 		y := top + line*i
 		fill := "#1f5fa8"
@@ -46,7 +47,7 @@ func plot(out io.Writer, title, unit string, bars []bar, from float64) error {
 		fmt.Fprintf(&s, "  <rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"18\" fill=\"%s\"/>\n", left, y+1, max(1, x(b.value)-left), fill)
 		fmt.Fprintf(&s, "  <line x1=\"%.1f\" y1=\"%d\" x2=\"%.1f\" y2=\"%[2]d\" stroke=\"#555\" stroke-width=\"1.5\"/>\n", x(b.least), y+10, x(b.most))
 		if b.goal != 0 {
-			fmt.Fprintf(&s, "  <line x1=\"%.1f\" y1=\"%d\" x2=\"%.1[1]f\" y2=\"%d\" stroke=\"#c23b22\" stroke-width=\"2\"/>\n", x(b.goal), y-2, y+22)
+			fmt.Fprintf(&s, "  <line x1=\"%.1f\" y1=\"%d\" x2=\"%.1[1]f\" y2=\"%[3]d\" stroke=\"#c23b22\" stroke-width=\"2\"/>\n", x(b.goal), y-2, y+22)
 		}
 		fmt.Fprintf(&s, "  <text x=\"%.1f\" y=\"%d\" fill=\"#333\">%s %s</text>\n", max(x(b.most), x(b.goal))+10, y+15, short(b.value), unit)
 	}
@@ -71,7 +72,8 @@ func (r *report) plotPackets(out io.Writer) error {
 		}
 		bars = append(bars, bar{label, p.Net.median(), p.Net.least(), p.Net.most(), p.Goal, p.Verdict != "forwarded"})
 	}
-	return plot(out, "What the XDP program costs, ns per packet net of the loop (red: the goal; line: best to worst)", "ns", bars, 0)
+	return plot(out, "What the XDP program costs, ns per packet",
+		"net of the loop, median; line: best to worst; red: the goal; logarithmic", "ns", bars, 2)
 }
 
 func (r *report) plotApplies(out io.Writer) error {
@@ -79,5 +81,6 @@ func (r *report) plotApplies(out io.Writer) error {
 	for _, a := range r.Applies {
 		bars = append(bars, bar{a.name(), a.Visible.median(), a.Visible.least(), a.Visible.most(), 1000, false})
 	}
-	return plot(out, "From Apply to the first packet by the new configuration, µs, logarithmic (red: the goal; line: best to worst)", "µs", bars, 10)
+	return plot(out, "From Apply to the first packet by the new configuration, µs",
+		"median; line: best to worst; red: the goal; logarithmic", "µs", bars, 10)
 }
