@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"systole/bpf"
 	"systole/dataplane"
@@ -193,22 +194,22 @@ func everyID() *idSet {
 func (t flowTable) clear(services, servers *idSet) {
 	for i := range t {
 		for j := range t[i].Way {
-			clearFlow(&t[i].Way[j].Val, services, servers)
+			entry{unsafe.Pointer(&t[i].Way[j]), 1}.clear(services, servers)
 		}
 	}
 }
 
-// clearFlow is clear for the value of one entry.
-func clearFlow(word *uint64, services, servers *idSet) {
+// clear is flowTable.clear for one entry.
+func (e entry) clear(services, servers *idSet) {
 	for {
-		val := atomic.LoadUint64(word)
+		val := atomic.LoadUint64(e.val())
 		if flowServer(val) == 0 {
 			return // free, or being written with a kept id
 		}
 		if services[flowOwner(val)] && servers[flowServer(val)] {
 			return
 		}
-		if atomic.CompareAndSwapUint64(word, val, freed(val)) {
+		if e.free(val) {
 			return
 		}
 	}
@@ -230,7 +231,7 @@ func (t flowTable6) count(c *census, now uint32, timeouts *serviceTimeouts) {
 func (t flowTable6) clear(services, servers *idSet) {
 	for i := range t {
 		for j := range t[i].Way {
-			clearFlow(&t[i].Way[j].Val, services, servers)
+			entry{unsafe.Pointer(&t[i].Way[j]), 3}.clear(services, servers)
 		}
 	}
 }

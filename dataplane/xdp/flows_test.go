@@ -231,6 +231,28 @@ func TestClearFlows(t *testing.T) {
 	}
 }
 
+// Who comes back after its entry was cleared is found, wherever in its buckets
+// it is put then.
+func TestClearedHidesNobody(t *testing.T) {
+	families(t, func(t *testing.T, in family) {
+		const clients = 400 // some share a bucket, but none finds both of its full
+		p, on := in.ready(t, 4096, 4)
+		for i := range clients {
+			on(client(i, "S"))
+		}
+		none := new(idSet)
+		flowTable(p.kernel.flows.elements).clear(none, none)
+		flowTable6(p.kernel.flows6.elements).clear(none, none)
+		for i := range clients {
+			i = clients - 1 - i
+			on(client(i, "S"))
+			if got := on(client(i, "A")); got.Verdict != planetest.Forwarded {
+				t.Errorf("client %d: %s", i, got)
+			}
+		}
+	})
+}
+
 // A scrape must not make a takeover wait, however large the table.
 func TestStatsHoldUpNobody(t *testing.T) {
 	p := loaded(t, 1024)

@@ -253,5 +253,5 @@ func (p *Plane) unstick(e entry, val uint64, now uint32) {
 		return
 	}
 	defer p.mu.Unlock()
-	atomic.CompareAndSwapUint64(e.val(), val, freed(val))
+	e.free(val)
 }

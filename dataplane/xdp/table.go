@@ -130,6 +130,23 @@ func (e entry) setKey(k *flowKey) {
 	}
 }
 
+// free gives an entry back whose value is val, unless somebody has changed that.
+// A long key goes with it: the program looks at the first entry with its key and
+// at no other one (bucket6_find of flow6.h), and the flow may come back into
+// another place of the same bucket.
+func (e entry) free(val uint64) bool {
+	if e.words == 1 {
+		return atomic.CompareAndSwapUint64(e.val(), val, freed(val))
+	}
+	busy := flowValue(0, 0, uint8(bpf.DirectorFlowStateFLOW_BUSY), freed(val), flowSeen(val))
+	if !atomic.CompareAndSwapUint64(e.val(), val, busy) {
+		return false
+	}
+	e.setKey(&flowKey{})
+	atomic.StoreUint64(e.val(), freed(val))
+	return true
+}
+
 // flowKeyOf is flow_key of flow.h, and the key of serve6 of ipv6.h.
 func flowKeyOf(client netip.AddrPort, port, service uint16) flowKey {
 	ports := uint64(portWord(client.Port()))<<16 | uint64(portWord(port))
