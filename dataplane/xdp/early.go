@@ -31,8 +31,8 @@ const (
 //
 // Such a fragment goes up as well, where nobody misses the rest of it; and it is
 // sent by us and not by the program, so the counters of the real server do not
-// have it. A server behind a tunnel, or of a director with several interfaces, gets
-// none: its fragment is lost, and the datagram with it.
+// have it. A server behind a tunnel gets none: its fragment is lost, and the
+// datagram with it.
 type early struct {
 	p      *Plane
 	reader *perf.Reader

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"systole/bpf"
 	"systole/dataplane"
 	"systole/dataplane/planetest"
 )
@@ -151,6 +152,62 @@ func TestFragmentsInAnyOrder(t *testing.T) {
 				t.Error("a fragment without a first one went on")
 			}
 		})
+	}
+}
+
+// The same where the server is behind another interface than the client, or the
+// same one.
+func TestFragmentsInAnyOrderOfSeveralInterfaces(t *testing.T) {
+	l := newTwoNICs(t)
+	p := open(t, l.config(t))
+	apply(t, p, spread(false))
+	if err := p.Renew(dataplane.Unlimited); err != nil {
+		t.Fatal(err)
+	}
+	for id, tt := range []struct {
+		from string
+		mac  net.HardwareAddr
+		port uint16
+		to   string
+	}{
+		{"sysfara", macA, portB, "sysfarb"}, {"sysfarb", macB, portA, "sysfara"}, {"sysfara", macA, portA, "sysfara"},
+	} {
+		into, had, sent := l.socket(tt.from), l.received(tt.to), sentOn(t, p)
+		first := toward(tt.mac, tt.port, "S")
+		first.ID, first.Payload, first.MF = uint32(200+id), 64, true
+		last := first
+		last.MF, last.Offset = false, 11
+		for _, f := range []planetest.Frame{last, first} {
+			if err := into(f.Bytes()); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(3 * earlyLook)
+		}
+		eventually(t, fmt.Sprintf("from %s to %s: a fragment was lost", tt.from, tt.to), func() bool {
+			return l.received(tt.to) == had+2 && sentOn(t, p) == sent+1
+		})
+	}
+}
+
+// What is for a server behind a tunnel does not go to its next hop as it is.
+func TestWayTo(t *testing.T) {
+	img, mac := new(image), [6]uint8{2, 1, 0, 0, 0, 1}
+	one := bpf.DirectorPort{Ifindex: 7}
+	img.Ports[1].Ifindex = 9
+	for id := range 6 {
+		img.Servers[id].Service = 1
+	}
+	img.Servers[1].Mac = mac
+	img.Far[2] = bpf.DirectorFar{Mac: mac, Via: uint16(viaPort) + 1}
+	img.Far[3] = bpf.DirectorFar{Mac: mac, Via: uint16(viaNone)}
+	img.Far[4], img.TunnelOf[4] = img.Far[2], 1
+	img.Servers[5] = img.Servers[1]
+	img.Servers[5].Service = 0
+	for id, want := range []uint32{1: 7, 2: 9, 3: 0, 4: 0, 5: 0} {
+		to, by, ok := wayTo(img, uint16(id), one)
+		if ok != (want != 0) || ok && (to != mac || by.Ifindex != want) {
+			t.Errorf("server %d: %x by interface %d, %v; want %d", id, to, by.Ifindex, ok, want)
+		}
 	}
 }
 

@@ -199,7 +199,8 @@ func (p *Plane) firstPort() (way bpf.DirectorPort, ok bool) {
 }
 
 // wayTo is where a frame for a server is sent, and by which interface: by one, if
-// that is the only one or nothing is known of where the server is.
+// that is the only one or nothing is known of where the server is. None goes as
+// it is to a server behind a tunnel.
 func wayTo(img *image, id uint16, one bpf.DirectorPort) (mac [6]uint8, by bpf.DirectorPort, ok bool) {
 	s := &img.Servers[id]
 	mac, by = s.Mac, one
@@ -212,7 +213,7 @@ func wayTo(img *image, id uint16, one bpf.DirectorPort) (mac [6]uint8, by bpf.Di
 			by = img.Ports[n]
 		}
 	}
-	return mac, by, s.Service != 0 && mac != [6]uint8{} && by.Ifindex != 0
+	return mac, by, s.Service != 0 && img.TunnelOf[id] == 0 && mac != [6]uint8{} && by.Ifindex != 0
 }
 
 // portCounters are those of the interfaces, by name.
