@@ -30,9 +30,8 @@ const (
 // belong. When the first one has come, the table of datagrams says it.
 //
 // Such a fragment goes up as well, where nobody misses the rest of it; and it is
-// sent by us and not by the program, so the counters of the real server do not
-// have it. A server behind a tunnel gets none: its fragment is lost, and the
-// datagram with it.
+// sent by us and not by the program, so the counters of a real server do not have
+// it, unless that is behind a tunnel.
 type early struct {
 	p      *Plane
 	reader *perf.Reader
@@ -159,19 +158,47 @@ func (e *early) look(now time.Time) bool {
 		if id == 0 {
 			return false
 		}
-		mac, from, ok := wayTo(p.active(), id, way)
-		if !ok {
-			return true // as the program has it: gone, or nobody knows where
-		}
-		copy(f.frame, mac[:])
-		copy(f.frame[6:], from.Mac[:])
-		to := &unix.SockaddrLinklayer{Ifindex: int(from.Ifindex), Halen: 6}
-		if unix.Sendto(e.socket, f.frame, unix.MSG_DONTWAIT, to) == nil {
-			e.sent.Add(1)
+		// Not ok: as the program has it, gone, or nobody knows where.
+		if frame, by, ok := p.onward(id, f.frame, way); ok {
+			to := &unix.SockaddrLinklayer{Ifindex: int(by.Ifindex), Halen: 6}
+			if unix.Sendto(e.socket, frame, unix.MSG_DONTWAIT, to) == nil {
+				e.sent.Add(1)
+			}
 		}
 		return true
 	})
 	return true
+}
+
+// onward is a fragment as it goes on to a server, and by which interface: one, if
+// there are not several. p.reading is held.
+func (p *Plane) onward(id uint16, frame []byte, one bpf.DirectorPort) (out []byte, by bpf.DirectorPort, ok bool) {
+	img := p.active()
+	if img.TunnelOf[id] != 0 {
+		return p.intoTunnel(img, frame, one)
+	}
+	mac, by, ok := wayTo(img, id, one)
+	if ok {
+		copy(frame, mac[:])
+		copy(frame[6:], by.Mac[:])
+	}
+	return frame, by, ok
+}
+
+// intoTunnel has the program itself put a fragment into its tunnel, now that it
+// can know where to. By which interface that leaves is told by the frame's source.
+func (p *Plane) intoTunnel(img *image, frame []byte, one bpf.DirectorPort) (out []byte, by bpf.DirectorPort, ok bool) {
+	const tx, redirect = 3, 4 // XDP_TX, XDP_REDIRECT of linux/bpf.h
+	verdict, out, err := p.Program().Test(frame)
+	if err != nil || verdict != tx && verdict != redirect {
+		return nil, one, false
+	}
+	for _, port := range img.Ports {
+		if port.Ifindex != 0 && bytes.Equal(port.Mac[:], out[6:12]) {
+			return out, port, true
+		}
+	}
+	return out, one, true
 }
 
 // datagramServer is the server id of a datagram whose first fragment was here;

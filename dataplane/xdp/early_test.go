@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -50,7 +51,18 @@ func (e *ear) say(frame []byte) {
 }
 
 // hears waits for one of the frames, and returns which; -1: none came.
-func (e *ear) hears(d time.Duration, frames ...[]byte) int {
+func (e *ear) hears(d time.Duration, frames ...[]byte) (which int) {
+	e.t.Helper()
+	if !e.hearsOne(d, func(heard []byte) bool {
+		which = slices.IndexFunc(frames, func(f []byte) bool { return bytes.Equal(f, heard) })
+		return which >= 0
+	}) {
+		return -1
+	}
+	return which
+}
+
+func (e *ear) hearsOne(d time.Duration, is func(heard []byte) bool) bool {
 	e.t.Helper()
 	buf := make([]byte, 2000)
 	for end := time.Now().Add(d); time.Now().Before(end); {
@@ -61,13 +73,11 @@ func (e *ear) hears(d time.Duration, frames ...[]byte) int {
 		if ll, ok := from.(*unix.SockaddrLinklayer); ok && ll.Pkttype == unix.PACKET_OUTGOING {
 			continue
 		}
-		for i, f := range frames {
-			if bytes.Equal(buf[:n], f) {
-				return i
-			}
+		if is(buf[:n]) {
+			return true
 		}
 	}
-	return -1
+	return false
 }
 
 // to is a frame as it goes on to a real server, and as a packet socket has it:
@@ -185,6 +195,48 @@ func TestFragmentsInAnyOrderOfSeveralInterfaces(t *testing.T) {
 		}
 		eventually(t, fmt.Sprintf("from %s to %s: a fragment was lost", tt.from, tt.to), func() bool {
 			return l.received(tt.to) == had+2 && sentOn(t, p) == sent+1
+		})
+	}
+}
+
+// A server behind a tunnel gets what was early through it, as what was not.
+func TestFragmentsInAnyOrderThroughATunnel(t *testing.T) {
+	for _, forward := range []dataplane.Forward{dataplane.IPIP, dataplane.GUE} {
+		t.Run(forward.String(), func(t *testing.T) {
+			l := newLAN(t)
+			cfg := l.config(t)
+			cfg.Mode = ModeGeneric
+			p := open(t, cfg)
+			s := twoServices(1)
+			s.Services[1].Servers = []dataplane.RealServer{through(1, forward)}
+			apply(t, p, s)
+			if err := p.Renew(dataplane.Unlimited); err != nil {
+				t.Fatal(err)
+			}
+			e := newEar(t, l)
+			first := client(0, "")
+			first.To, first.Protocol, first.ID, first.Payload, first.MF = udpVIP, dataplane.UDP, 300, 64, true
+			last := first
+			last.MF, last.Offset = false, 9
+			e.say(last.Bytes())
+			time.Sleep(3 * earlyLook)
+			e.say(first.Bytes())
+			await(t, "it is counted", func() bool { return sentOn(t, p) == 1 })
+			verdict, want, err := p.Program().Test(last.Bytes()) // now it is not early
+			if err != nil || verdict != xdpTX || len(want) <= len(last.Bytes()) {
+				t.Fatalf("verdict %d, %v\n%x", verdict, err, want)
+			}
+			plain := func(frame []byte) []byte { // without what differs each time
+				frame = bytes.Clone(frame)
+				copy(frame[18:], []byte{0, 0}) // ID and checksum of the outer header
+				copy(frame[24:], []byte{0, 0})
+				return frame
+			}
+			if !e.hearsOne(5*time.Second, func(heard []byte) bool {
+				return len(heard) == len(want) && bytes.Equal(plain(heard), plain(want))
+			}) {
+				t.Errorf("it did not come as\n%x", want)
+			}
 		})
 	}
 }
