@@ -93,6 +93,7 @@
 // A fragment that comes before the first of its datagram, which alone has the
 // ports. It may be for the kernel, so it must not be lost here, and XDP can
 // neither keep a frame nor send two for one; it passes, counted as "fragment".
+// The daemon has a copy, and sends that on when the first one has come (early.go).
 //
 // # Tunnels
 //
@@ -110,9 +111,6 @@
 //     director and real server should have an MTU with room for the header.
 //   - What is above a thousand in a unit of age (about a second) and CPU:
 //     dropped, "tunnel_silent".
-//
-// A fragment that overtook its first one is not sent on into a tunnel: it went up,
-// where nobody misses it.
 //
 // The MTU is that of the route. Errors of routers about outer packets come to
 // the director's own address and are not looked at: a narrower link on the way
