@@ -59,13 +59,13 @@ func (h *Host) Command(ctx context.Context, argv ...string) *exec.Cmd {
 	return cmd
 }
 
-// Start runs cmd in the host's namespace as the leader of its own session, as an
-// init system would. It dies with the lab, and with the program itself.
+// Start runs cmd in the host's namespace as the leader of its own process
+// group. It dies with the lab, and with the program itself.
 func (h *Host) Start(cmd *exec.Cmd) (*Process, error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
-	cmd.SysProcAttr.Setsid = true
+	cmd.SysProcAttr.Setpgid = true
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 
 	l := h.lab
