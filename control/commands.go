@@ -15,11 +15,15 @@ import (
 // ErrStopped is what a command gets from a director that has ended.
 var ErrStopped = errors.New("the director has stopped")
 
-// do runs f in the loop and waits for its answer.
+// do runs f in the loop. It answers when the planes follow what f changed, so a
+// packet that comes later finds it.
 func (d *Director) do(ctx context.Context, f func() error) error {
 	answer := make(chan error, 1)
 	select {
-	case d.inputs <- func() { answer <- f() }:
+	case d.inputs <- func() {
+		err := f()
+		d.answers = append(d.answers, func() { answer <- err })
+	}:
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-d.done:

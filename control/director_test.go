@@ -35,8 +35,9 @@ type world struct {
 	mu     sync.Mutex
 	did    []string
 	table  dataplane.Snapshot
-	refuse error // of Apply
-	gone   bool  // its interface
+	refuse error         // of Apply
+	slow   time.Duration // an Apply takes it
+	gone   bool          // its interface
 	both   *fallback.Plane
 
 	inherited []netip.Addr // of a predecessor, until the first Apply
@@ -90,6 +91,7 @@ func (w *world) Info() dataplane.Info {
 	return dataplane.Info{Name: "fake", Interface: "eth0", Lease: !w.leaseless, EndsWithDaemon: !w.leaseless && !w.outlives, Inherited: w.inherited, Interfaces: w.interfaces}
 }
 func (w *world) Apply(s dataplane.Snapshot) (dataplane.Generation, error) {
+	time.Sleep(w.slow)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.refuse != nil {
@@ -402,6 +404,27 @@ func TestHealthMovesServers(t *testing.T) {
 		s := status(t, d)
 		if r := s.Services[0].Servers[1].Reason; r != "health check fails: refused" {
 			t.Errorf("reason %q", r)
+		}
+	})
+}
+
+// Whoever is told that a server was quiesced sends the next packet to another.
+func TestCommandIsAnsweredWhenThePlaneFollows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, d, _ := startDirector(t)
+		w.alone()
+		w.slow = time.Second
+		for _, on := range []bool{true, false} {
+			want := "192.168.145.200=1 192.168.145.201=3"
+			if on {
+				want = "192.168.145.200=0 192.168.145.201=3"
+			}
+			if err := d.Quiesce(t.Context(), "192.168.145.200", "", on); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.servers(); got != want {
+				t.Errorf("quiesced %t: the table is %q when that is said, want %q", on, got, want)
+			}
 		}
 	})
 }

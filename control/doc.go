@@ -20,6 +20,7 @@
 //     addresses as they are (Kept) until it has decided who owns them; the first
 //     word of the peer decides it at once. Until all servers are known its
 //     predecessor's generation stays in force, and is replaced in one step.
+//  8. A command is answered when the planes follow it.
 //
 // The package knows planes, heartbeat and addresses by interface only: the
 // command wires the real ones in.
