@@ -21,9 +21,9 @@
 //     attached again before it has those of IPVS. By command the connections
 //     are copied as well, so that XDP can be taken off after "plane ipvs"
 //     without a loss.
-//  7. Nothing of this holds the caller up, or takes longer than half a minute;
-//     what was not carried by then is said and tried again twice, and XDP is
-//     attached without it.
+//  7. Nothing of this holds the caller up. A try takes half a minute at most; what
+//     was not carried by then is said and tried again twice, except before XDP is
+//     attached, which does not wait for it any longer.
 //
 // # Why IPVS may hold what XDP carries
 //

@@ -60,10 +60,11 @@ func (p *Plane) takeBackIDs(s dataplane.Snapshot) error {
 	}
 	services[0], servers[0] = false, false // the ids that are still missing
 
-	flowTable(p.kernel.flows.elements).clear(services, servers)
-	flowTable6(p.kernel.flows6.elements).clear(services, servers)
+	for i := range p.kernel.tables {
+		p.kernel.tables[i].clear(services, servers)
+	}
 	// A datagram's key has no service, but its server belongs to one.
-	flowTable6(p.kernel.fragments.elements).clear(everyID(), servers)
+	p.kernel.datagrams().clear(everyID(), servers)
 	goneServices, goneServers := p.ids.take(services, servers)
 	if err := p.settle(goneServices, goneServers); err != nil {
 		return err

@@ -188,7 +188,8 @@ func (p *Plane) onward(id uint16, frame []byte, one bpf.DirectorPort) (out []byt
 // intoTunnel has the program itself put a fragment into its tunnel, now that it
 // can know where to. By which interface that leaves is told by the frame's source.
 // Apply does not wait for such a run where the kernel may preempt it
-// (waitForReaders): at worst a fragment goes by a configuration that is over.
+// (waitForReaders): at worst a fragment goes by a configuration that is over. A
+// frame that does not fit into a page cannot be run, and is lost.
 func (p *Plane) intoTunnel(img *image, frame []byte, one bpf.DirectorPort) (out []byte, by bpf.DirectorPort, ok bool) {
 	const tx, redirect = 3, 4 // XDP_TX, XDP_REDIRECT of linux/bpf.h
 	verdict, out, err := p.Program().Test(frame)

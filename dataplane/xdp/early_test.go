@@ -169,11 +169,7 @@ func TestFragmentsInAnyOrder(t *testing.T) {
 // same one.
 func TestFragmentsInAnyOrderOfSeveralInterfaces(t *testing.T) {
 	l := newTwoNICs(t)
-	p := open(t, l.config(t))
-	apply(t, p, spread(false))
-	if err := p.Renew(dataplane.Unlimited); err != nil {
-		t.Fatal(err)
-	}
+	p := serving(t, l.config(t), spread(false))
 	for id, tt := range []struct {
 		from string
 		mac  net.HardwareAddr
@@ -187,11 +183,13 @@ func TestFragmentsInAnyOrderOfSeveralInterfaces(t *testing.T) {
 		first.ID, first.Payload, first.MF = uint32(200+id), 64, true
 		last := first
 		last.MF, last.Offset = false, 11
-		for _, f := range []planetest.Frame{last, first} {
-			if err := into(f.Bytes()); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(3 * earlyLook)
+		early := reasons(t, p)["fragment"]
+		if err := into(last.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the last fragment did not come early", func() bool { return reasons(t, p)["fragment"] == early+1 })
+		if err := into(first.Bytes()); err != nil {
+			t.Fatal(err)
 		}
 		eventually(t, fmt.Sprintf("from %s to %s: a fragment was lost", tt.from, tt.to), func() bool {
 			return l.received(tt.to) == had+2 && sentOn(t, p) == sent+1
@@ -219,7 +217,7 @@ func TestFragmentsInAnyOrderThroughATunnel(t *testing.T) {
 			last := first
 			last.MF, last.Offset = false, 9
 			e.say(last.Bytes())
-			time.Sleep(3 * earlyLook)
+			await(t, "the last fragment came early", func() bool { return reasons(t, p)["fragment"] == 1 })
 			e.say(first.Bytes())
 			await(t, "it is counted", func() bool { return sentOn(t, p) == 1 })
 			verdict, want, err := p.Program().Test(last.Bytes()) // now it is not early

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"systole/bpf"
 	"systole/dataplane"
@@ -187,34 +186,6 @@ func everyID() *idSet {
 	return all
 }
 
-// clear frees every entry whose service or server is not kept. It follows the
-// protocol of flow.h, so packets may flow meanwhile; but none of them may be
-// able to store an id that is not kept: the last generation that had it must
-// be out of use.
-func (t flowTable) clear(services, servers *idSet) {
-	for i := range t {
-		for j := range t[i].Way {
-			entry{unsafe.Pointer(&t[i].Way[j]), 1}.clear(services, servers)
-		}
-	}
-}
-
-// clear is flowTable.clear for one entry.
-func (e entry) clear(services, servers *idSet) {
-	for {
-		val := atomic.LoadUint64(e.val())
-		if flowServer(val) == 0 {
-			return // free, or being written with a kept id
-		}
-		if services[flowOwner(val)] && servers[flowServer(val)] {
-			return
-		}
-		if e.free(val) {
-			return
-		}
-	}
-}
-
 // flowTable6 is a table with long keys (flow6.h), mapped.
 type flowTable6 []bpf.DirectorBucket6
 
@@ -223,15 +194,6 @@ func (t flowTable6) count(c *census, now uint32, timeouts *serviceTimeouts) {
 	for i := range t {
 		for j := range t[i].Way {
 			c.add(atomic.LoadUint64(&t[i].Way[j].Val), now, timeouts)
-		}
-	}
-}
-
-// clear is flowTable.clear.
-func (t flowTable6) clear(services, servers *idSet) {
-	for i := range t {
-		for j := range t[i].Way {
-			entry{unsafe.Pointer(&t[i].Way[j]), 3}.clear(services, servers)
 		}
 	}
 }

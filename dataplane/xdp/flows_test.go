@@ -208,7 +208,7 @@ func TestClearFlows(t *testing.T) {
 	for i := range odd {
 		odd[i] = i%2 == 1
 	}
-	table := flowTable(p.kernel.flows.elements)
+	table := &p.kernel.tables[0]
 	for _, tt := range []struct {
 		name            string
 		service, server *idSet
@@ -241,8 +241,9 @@ func TestClearedHidesNobody(t *testing.T) {
 			on(client(i, "S"))
 		}
 		none := new(idSet)
-		flowTable(p.kernel.flows.elements).clear(none, none)
-		flowTable6(p.kernel.flows6.elements).clear(none, none)
+		for i := range p.kernel.tables {
+			p.kernel.tables[i].clear(none, none)
+		}
 		for i := range clients {
 			i = clients - 1 - i
 			on(client(i, "S"))

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -51,78 +52,69 @@ func TestVisitCPUs(t *testing.T) {
 }
 
 // On a busy machine each of the two ways to wait can take seconds: the other
-// one's end counts, whichever it is.
+// one's end counts, whichever it is. A visit that failed has waited for nobody.
 func TestFirstWayToWaitCounts(t *testing.T) {
-	never := make(chan struct{})
-	defer close(never)
-	stands := func() bool { <-never; return true }
-	takes := func(d time.Duration, ok bool) func() bool {
-		return func() bool { time.Sleep(d); return ok }
-	}
+	const patience, never = visitPatience, time.Hour
 	for _, tt := range []struct {
 		name          string
-		visit, kernel func() bool
+		visit, kernel time.Duration // how long they take
+		visited       bool
+		want          time.Duration
 	}{
-		{"visit at once", takes(0, true), stands},
-		{"visit after its patience", takes(4*visitPatience, true), stands},
-		{"kernel", stands, takes(0, true)},
-		{"visit fails at once", takes(0, false), takes(visitPatience, true)},
-		{"visit fails while the kernel is asked", takes(2*visitPatience, false), takes(6*visitPatience, true)},
+		{"visit at once", 0, never, true, 0},
+		{"visit after its patience", 4 * patience, never, true, 4 * patience},
+		{"kernel", never, 3 * patience, true, patience + 3*patience},
+		{"visit fails at once", 0, patience, false, patience},
+		{"visit fails while the kernel is asked", 2 * patience, 6 * patience, false, patience + 6*patience},
 	} {
-		r := readers{visit: joint{period: tt.visit}, kernel: joint{period: tt.kernel}}
-		over := make(chan struct{})
-		go func() { r.wait(); close(over) }()
-		select {
-		case <-over:
-		case <-time.After(5 * time.Second):
-			t.Errorf("%s: still waits", tt.name)
-		}
-	}
-}
-
-// A visit that failed has waited for nobody.
-func TestFailedVisitDoesNotCount(t *testing.T) {
-	waited := false
-	r := readers{
-		visit:  joint{period: func() bool { return false }},
-		kernel: joint{period: func() bool { time.Sleep(2 * visitPatience); waited = true; return true }},
-	}
-	if r.wait(); !waited {
-		t.Error("did not wait for the kernel")
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				takes := func(d time.Duration, ok bool) func() bool {
+					return func() bool { time.Sleep(d); return ok }
+				}
+				r := readers{visit: joint{period: takes(tt.visit, tt.visited)}, kernel: joint{period: takes(tt.kernel, true)}}
+				begin := time.Now()
+				r.wait()
+				if took := time.Since(begin); took != tt.want {
+					t.Errorf("waited %v, want %v", took, tt.want)
+				}
+				time.Sleep(2 * never) // until what stands still has ended as well
+			})
+		})
 	}
 }
 
 // However many wait, one thread does; and for each a period that began after it
 // asked.
 func TestManyShareAPeriod(t *testing.T) {
-	var began, atOnce atomic.Int64
-	j := joint{period: func() bool {
-		if atOnce.Add(1) > 1 {
-			t.Error("two at once")
-		}
-		began.Add(1)
-		time.Sleep(100 * time.Microsecond)
-		atOnce.Add(-1)
-		return true
-	}}
-	const threads, asks = 16, 50
-	var all sync.WaitGroup
-	for range threads {
-		all.Go(func() {
-			for range asks {
-				before := began.Load()
-				p := j.join()
-				<-p.over
-				if began.Load() == before {
-					t.Error("got a period that had begun")
-				}
+	synctest.Test(t, func(t *testing.T) {
+		var began, atOnce atomic.Int64
+		j := joint{period: func() bool {
+			if atOnce.Add(1) > 1 {
+				t.Error("two at once")
 			}
-		})
-	}
-	all.Wait()
-	if n := began.Load(); n >= threads*asks/2 {
-		t.Errorf("%d periods for %d that asked", n, threads*asks)
-	} else {
-		t.Logf("%d periods for %d that asked", n, threads*asks)
-	}
+			began.Add(1)
+			time.Sleep(time.Millisecond)
+			atOnce.Add(-1)
+			return true
+		}}
+		const threads, asks = 16, 50
+		var all sync.WaitGroup
+		for range threads {
+			all.Go(func() {
+				for range asks {
+					before := began.Load()
+					<-j.join().over
+					if began.Load() == before {
+						t.Error("got a period that had begun")
+					}
+				}
+			})
+		}
+		all.Wait()
+		// All who ask while one lasts share the next.
+		if n := began.Load(); n > 2*asks+1 {
+			t.Errorf("%d periods for %d threads that asked %d times each", n, threads, asks)
+		}
+	})
 }

@@ -105,7 +105,7 @@ func (p six) Insert(flows []dataplane.Flow) (stored, noRoom int, err error) {
 // The whole contract holds for IPv6.
 func TestConformance6(t *testing.T) {
 	planetest.Run(t, func(t *testing.T) planetest.Harness {
-		p := loadedWith(t, Config{Flows6: planetestFlows})
+		p := loadedWith(t, Config{Flows: planetestFlows, Flows6: planetestFlows})
 		send := sender(t, p.Program(), ownMAC)
 		return planetest.Harness{
 			Plane: six{p}, Own: ownMAC,

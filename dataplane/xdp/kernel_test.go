@@ -89,8 +89,8 @@ func sender(t testing.TB, prog *ebpf.Program, own net.HardwareAddr) func(planete
 	}
 }
 
-// planetestFlows is so much more than the suite makes that two full buckets for
-// one flow, and somebody who has to go, are once in a hundred million.
+// planetestFlows is so much more than a test of the suite makes (400 or so) that
+// somebody has to go, for two full buckets, once in a million runs.
 const planetestFlows = 8192
 
 func TestConformance(t *testing.T) {

@@ -359,11 +359,7 @@ func TestFewestAboveTheLimit(t *testing.T) {
 func TestLeastAfterARestart(t *testing.T) {
 	l := newLAN(t)
 	s := least("lc", 3)
-	first := open(t, l.config(t))
-	apply(t, first, s)
-	if err := first.Renew(dataplane.Unlimited); err != nil {
-		t.Fatal(err)
-	}
+	first := serving(t, l.config(t), s)
 	on := sender(t, first.Program(), ownMAC)
 	for n := range 8 {
 		on(client(n, "S"))

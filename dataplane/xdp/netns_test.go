@@ -139,6 +139,17 @@ func open(t *testing.T, cfg Config) *Plane {
 	return p
 }
 
+// serving opens a plane that has the right to answer for a table.
+func serving(t *testing.T, cfg Config, s dataplane.Snapshot) *Plane {
+	t.Helper()
+	p := open(t, cfg)
+	apply(t, p, s)
+	if err := p.Renew(dataplane.Unlimited); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 // crash lets go of everything the way a killed process does: nothing is
 // unpinned, the kernel closes the descriptors.
 func (p *Plane) crash(t *testing.T) {
@@ -330,11 +341,7 @@ func TestForeignProgramIsRefused(t *testing.T) {
 
 func TestRestart(t *testing.T) {
 	l := newLAN(t)
-	first := open(t, l.config(t))
-	apply(t, first, twoServices(3))
-	if err := first.Renew(dataplane.Unlimited); err != nil {
-		t.Fatal(err)
-	}
+	first := serving(t, l.config(t), twoServices(3))
 	on := sender(t, first.Program(), ownMAC)
 	where := map[int]planetest.Outcome{}
 	for i := range 7 {
@@ -396,11 +403,7 @@ func TestRestart(t *testing.T) {
 
 func TestRestartWithOtherSettings(t *testing.T) {
 	l := newLAN(t)
-	first := open(t, l.config(t))
-	apply(t, first, twoServices(1))
-	if err := first.Renew(dataplane.Unlimited); err != nil {
-		t.Fatal(err)
-	}
+	first := serving(t, l.config(t), twoServices(1))
 	sender(t, first.Program(), ownMAC)(client(0, "S"))
 	first.crash(t)
 
@@ -476,11 +479,7 @@ func TestRestartAfterLayoutChange(t *testing.T) {
 // with empty ones.
 func TestRestartWithMapsOfAnotherShape(t *testing.T) {
 	l := newLAN(t)
-	first := open(t, l.config(t))
-	apply(t, first, twoServices(1))
-	if err := first.Renew(dataplane.Unlimited); err != nil {
-		t.Fatal(err)
-	}
+	first := serving(t, l.config(t), twoServices(1))
 	sender(t, first.Program(), ownMAC)(client(0, "S"))
 	id, turns := l.attached(t), first.pins.path(bpf.DirectorMapTurns)
 	first.crash(t)
@@ -528,11 +527,7 @@ func TestRestartWithMapsOfAnotherShape(t *testing.T) {
 
 func TestInterfaceGoesAndComes(t *testing.T) {
 	l := newLAN(t)
-	p := open(t, l.config(t))
-	apply(t, p, twoServices(1))
-	if err := p.Renew(dataplane.Unlimited); err != nil {
-		t.Fatal(err)
-	}
+	p := serving(t, l.config(t), twoServices(1))
 	on := sender(t, p.Program(), ownMAC)
 	on(client(0, "S"))
 	l.remove(t)
@@ -571,11 +566,7 @@ func TestWire(t *testing.T) {
 	l := newLAN(t)
 	cfg := l.config(t)
 	cfg.Mode = ModeGeneric // a veth drops native XDP_TX unless its peer has XDP too
-	p := open(t, cfg)
-	apply(t, p, twoServices(1))
-	if err := p.Renew(dataplane.Unlimited); err != nil {
-		t.Fatal(err)
-	}
+	serving(t, cfg, twoServices(1))
 	peer, err := net.InterfaceByName(l.peer)
 	if err != nil {
 		t.Fatal(err)

@@ -341,11 +341,7 @@ func TestRedirectOnTheWire(t *testing.T) {
 			l := newTwoNICs(t)
 			cfg := l.config(t)
 			cfg.Mode = mode
-			p := open(t, cfg)
-			apply(t, p, spread(false))
-			if err := p.Renew(dataplane.Unlimited); err != nil {
-				t.Fatal(err)
-			}
+			p := serving(t, cfg, spread(false))
 			if i := p.Info(); i.Mode != mode || i.Interface != "sysnica, sysnicb" || len(i.Interfaces) != 2 {
 				t.Fatalf("Info() = %+v", i)
 			}
@@ -379,11 +375,7 @@ func TestRedirectOnTheWire(t *testing.T) {
 // from one interface to the other, cost no packet.
 func TestReplacedUnderTrafficOfTwoInterfaces(t *testing.T) {
 	l := newTwoNICs(t)
-	p := open(t, l.config(t))
-	apply(t, p, spread(false))
-	if err := p.Renew(dataplane.Unlimited); err != nil {
-		t.Fatal(err)
-	}
+	p := serving(t, l.config(t), spread(false))
 	intoA, intoB := l.socket("sysfara"), l.socket("sysfarb")
 	stop, ended := make(chan struct{}), make(chan error, 1)
 	var rounds uint64
@@ -444,11 +436,7 @@ func TestReplacedUnderTrafficOfTwoInterfaces(t *testing.T) {
 // One of two interfaces goes and comes: the other one goes on.
 func TestOneInterfaceGoesAndComes(t *testing.T) {
 	l := newTwoNICs(t)
-	p := open(t, l.config(t))
-	apply(t, p, spread(false))
-	if err := p.Renew(dataplane.Unlimited); err != nil {
-		t.Fatal(err)
-	}
+	p := serving(t, l.config(t), spread(false))
 	a := l.index("sysnica")
 	on := func(port uint16, n int, flags string) uint32 {
 		f := toward(macA, port, flags)

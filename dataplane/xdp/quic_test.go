@@ -159,11 +159,7 @@ func TestServerIDsAfterRestart(t *testing.T) {
 		}
 		return n
 	}
-	first := open(t, l.config(t))
-	apply(t, first, s)
-	if err := first.Renew(dataplane.Unlimited); err != nil {
-		t.Fatal(err)
-	}
+	first := serving(t, l.config(t), s)
 	if n := named(first); n != 3 {
 		t.Fatalf("%d of 3 went to the server that they name", n)
 	}

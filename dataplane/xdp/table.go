@@ -42,6 +42,11 @@ func (k *kernelSide) newTables() [2]table {
 	}
 }
 
+// datagrams is the table of those that come in fragments (fragment.h).
+func (k *kernelSide) datagrams() *table {
+	return &table{base: unsafe.Pointer(&k.fragments.elements[0]), words: 3, buckets: len(k.fragments.elements)}
+}
+
 // hash is flow_hash of flow.h, or flow6_hash of flow6.h.
 func (t *table) hash(k *flowKey) (h uint64) {
 	seed := &t.seed
@@ -145,6 +150,25 @@ func (e entry) free(val uint64) bool {
 	e.setKey(&flowKey{})
 	atomic.StoreUint64(e.val(), freed(val))
 	return true
+}
+
+// clear frees every entry whose service or server is not kept. It follows the
+// protocol of flow.h, so packets may flow meanwhile; but none of them may be
+// able to store an id that is not kept: the last generation that had it must
+// be out of use.
+func (t *table) clear(services, servers *idSet) {
+	at, size := t.base, (t.words+1)*wordSize
+	for range t.buckets * ways {
+		e := entry{at, t.words}
+		// Without a server it is free, or being written with a kept id.
+		for {
+			val := atomic.LoadUint64(e.val())
+			if flowServer(val) == 0 || services[flowOwner(val)] && servers[flowServer(val)] || e.free(val) {
+				break
+			}
+		}
+		at = unsafe.Add(at, size)
+	}
 }
 
 // flowKeyOf is flow_key of flow.h, and the key of serve6 of ipv6.h.

@@ -17,8 +17,9 @@ type bar struct {
 	pale        bool
 }
 
-// plot writes bars as an SVG, with a legend below its title. A plotting library would bring fonts and rasters
-// for what are a few rectangles and texts. A logarithmic scale begins at from.
+// plot writes bars as an SVG, with a legend below its title. A plotting library
+// would bring fonts and rasters for what are a few rectangles and texts. A
+// logarithmic scale begins at from.
 func plot(out io.Writer, title, legend, unit string, bars []bar, from float64) error {
 	const left, width, line, top = 220, 490, 30, 76
 	high := 0.0

@@ -23,7 +23,7 @@ import (
 type syncKind struct {
 	name      string
 	flows     int
-	table     int  // entries; eight times the flows, so that all find room (of four times one in ten million does not)
+	table     int  // entries: eight times the flows, since in a quarter full table one of ten million finds no room
 	joins     bool // the other director comes when the flows are there
 	bandwidth int  // bytes a second
 	samples   int
