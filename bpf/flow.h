@@ -67,6 +67,9 @@
 #define FLOW_VERSION_ONE 0x80000000ULL
 #define FLOW_SEEN_MAX 0x3ffffffU
 
+/* Not 0 in the value of an entry that is not free: it has a server, or is BUSY. */
+#define FLOW_USED (FLOW_STATE_MASK | FLOW_SERVER_MASK)
+
 #define FLOW_SERVER(v) ((v) & FLOW_SERVER_MASK)
 #define FLOW_SERVICE(v) ((__u32)((v) >> FLOW_SERVICE_SHIFT) & 0x3fff)
 #define FLOW_STATE(v) (((v) >> FLOW_STATE_SHIFT) & (FLOW_STATES - 1))
@@ -256,6 +259,36 @@ static __always_inline void bucket_judge(const struct generation *g, struct buck
 	}
 }
 
+/* Bit i: way i of b is free, and not just past its time. */
+static __always_inline __u32 bucket_free(const struct bucket *b)
+{
+	__u32 free = 0;
+
+#pragma unroll
+	for (int i = 0; i < WAYS; i++) {
+		__u32 used = READ_ONCE(b->way[i].val) & FLOW_USED;
+
+		OPAQUE(used);
+		free |= (used - 1) >> 31 << i;
+	}
+	return free;
+}
+
+/* The last way of those in bucket_free(): one digit for each value it can have. */
+#define LAST_WAY(free) (0x3333333322221100ULL >> ((free) * 4) & (WAYS - 1))
+
+/* Gives an entry that was judged by the value was to another flow. */
+static __always_inline int flow_take(struct flow *f, __u64 was, __u64 key, __u64 val)
+{
+	__u64 version = FLOW_VERSION(was + FLOW_VERSION_ONE);
+
+	if (!flow_swap(f, was, FLOW_VAL(0, 0, FLOW_BUSY, version, FLOW_SEEN(val))))
+		return 0;
+	WRITE_ONCE(f->key, key);
+	WRITE_ONCE(f->val, val | version);
+	return 1;
+}
+
 /*
  * Stores a flow that is in neither bucket; val has all but the version. Of the
  * two buckets the one with more room gets it, the first unless it is nearly
@@ -266,17 +299,29 @@ static __always_inline void bucket_judge(const struct generation *g, struct buck
  */
 GLOBAL int flow_store(__u64 key, __u64 val)
 {
-	__u64 hash = flow_hash(key), judged, version;
-	__u32 at1 = first_choice(hash), at2 = second_choice(hash), now = FLOW_SEEN(val);
+	__u32 at1, at2, now = FLOW_SEEN(val), free;
+	__u64 hash = flow_hash(key), judged;
 	struct state *s = get_state();
 	struct bucket *b1, *b2, *b;
 	struct generation *g;
 	struct judged j, k;
 	struct flow *f;
 
+	at1 = first_choice(hash);
 	b1 = bpf_map_lookup_elem(&flows, &at1);
+	if (!b1)
+		return 0;
+	/* Mostly there is room, and nobody needs to be judged. */
+	free = bucket_free(b1);
+	if (free & (free - 1)) {
+		f = &b1->way[LAST_WAY(free)];
+		judged = READ_ONCE(f->val);
+		if (!(judged & FLOW_USED) && flow_take(f, judged, key, val))
+			return 0;
+	}
+	at2 = second_choice(hash);
 	b2 = bpf_map_lookup_elem(&flows, &at2);
-	if (!b1 || !b2)
+	if (!b2)
 		return 0;
 	g = active_generation(s);
 	for (int attempt = 0; attempt < 2; attempt++) {
@@ -294,11 +339,8 @@ GLOBAL int flow_store(__u64 key, __u64 val)
 		judged = READ_ONCE(f->val);
 		if (!j.best || victim(g, judged, j.best & (WAYS - 1), now) != j.best)
 			continue;
-		version = FLOW_VERSION(judged + FLOW_VERSION_ONE);
-		if (!flow_swap(f, judged, FLOW_VAL(0, 0, FLOW_BUSY, version, now)))
+		if (!flow_take(f, judged, key, val))
 			continue;
-		WRITE_ONCE(f->key, key);
-		WRITE_ONCE(f->val, val | version);
 		if (j.best < SCORE_FREE)
 			count(j.best >> RANK_SHIFT ? REASON_SYN_EVICTED : REASON_FLOW_EVICTED);
 		return 0;

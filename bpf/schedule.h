@@ -129,7 +129,7 @@ static __always_inline __u32 hash_server(struct generation *g, const struct serv
  */
 static __always_inline __u32 next_server(struct generation *g, const struct service *s)
 {
-	__u32 id = s->id, slots = s->slots;
+	__u32 id = s->id, slots = s->slots, turn;
 	struct turn *t;
 	__u64 n;
 
@@ -143,7 +143,9 @@ static __always_inline __u32 next_server(struct generation *g, const struct serv
 			return 0;
 		n = __sync_fetch_and_add(&t->next, 1);
 	}
-	return g->slots[(s->first_slot + (__u32)(n % slots)) & (SLOTS - 1)];
+	/* Processors divide 32 bits in a third of the time that 64 take. */
+	turn = n >> 32 ? n % slots : (__u32)n % slots;
+	return g->slots[(s->first_slot + turn) & (SLOTS - 1)];
 }
 
 /* The server for a new flow, by its id; 0 if the service has no eligible one. */
