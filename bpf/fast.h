@@ -132,6 +132,15 @@ static __always_inline void fast(struct xdp_md *ctx)
 			FAST_EXIT(XDP_PASS);
 		return;
 	}
+	/* Of the flow now, so that its bucket is on its way from memory. */
+	key = (__u64)fast_word(data, FAST_IP + 12) << 32 | (__u64)fast_half(data, FAST_L4) << 16 |
+	      fast_half(data, FAST_L4 + 2);
+	hash = flow_hash_high(key);
+	id = first_choice(hash);
+	b = bpf_map_lookup_elem(&flows, &id);
+	if (!b)
+		return;
+	(void)READ_ONCE(b->way[WAYS - 1].key);
 	if (!(svc->flags & SERVICE_FAST))
 		return;
 	bytes = bpf_ntohs(fast_half(data, FAST_IP + 2));
@@ -146,13 +155,6 @@ static __always_inline void fast(struct xdp_md *ctx)
 	if (fast_word(data, 0) != (__u32)own || fast_half(data, 4) != own >> 32)
 		return;
 
-	key = (__u64)fast_word(data, FAST_IP + 12) << 32 | (__u64)fast_half(data, FAST_L4) << 16 |
-	      fast_half(data, FAST_L4 + 2);
-	hash = flow_hash_high(key);
-	id = first_choice(hash);
-	b = bpf_map_lookup_elem(&flows, &id);
-	if (!b)
-		return;
 	f = fast_find(b, key);
 	if (!f) {
 		id = second_choice(flow_hash_fold(hash));
