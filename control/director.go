@@ -102,6 +102,7 @@ type Director struct {
 	events     eventLog
 	failures   linkFailures
 	handedBy   time.Time // when the peer handed us groups in a planned way; zero: it did not
+	silent     time.Time // since when the peer is dead; zero: it is not
 	ends       bool      // the others know that our data plane ends with this process
 	dirty      bool      // facts changed since the last Apply
 	flowsThere bool      // the peer has our flow table

@@ -19,6 +19,11 @@ import (
 // it after a planned hand-over: as long as its flow table remembers them.
 const handoverMemory = 15 * time.Minute
 
+// afterlife is how long they are sent to a peer that is silent. Its data plane
+// goes on for us while its daemon stands still, or is started again by init; of a
+// machine that is gone nothing comes, and a reset is better than silence for ever.
+const afterlife = 5 * time.Second
+
 // heartbeat takes an event of the heartbeat.
 func (d *Director) heartbeat(ev hb.Event) {
 	d.failures.note(ev)
@@ -80,11 +85,14 @@ func (d *Director) nodeChanged(e hb.NodeChanged) {
 	if !d.isPeer(e.Node) {
 		return
 	}
+	d.silent = time.Time{}
 	if e.To == hb.Dead {
-		// Its flow table may be gone with it: a reset is better than silence.
-		d.handedBy = time.Time{}
-		d.secondChance()
+		d.silent = d.Now()
+		if d.takeover.View().PeerLeft {
+			d.handedBy = time.Time{} // its data plane went with it
+		}
 	}
+	d.secondChance()
 	if d.Sync != nil && (e.To == hb.Dead || e.Restarted) {
 		d.Sync.PeerLost()
 	}
@@ -319,7 +327,11 @@ func vipAddr(v config.VIP) vip.Addr {
 // secondChance is on while connections that the peer began, and handed over,
 // may still be running.
 func (d *Director) secondChance() {
-	on := !d.handedBy.IsZero() && d.Now().Sub(d.handedBy) < handoverMemory
+	now := d.Now()
+	if now.Sub(d.handedBy) >= handoverMemory || !d.silent.IsZero() && now.Sub(d.silent) >= afterlife {
+		d.handedBy = time.Time{}
+	}
+	on := !d.handedBy.IsZero()
 	if on != d.facts.SecondChance {
 		d.facts.SecondChance, d.dirty = on, true
 	}

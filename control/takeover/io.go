@@ -285,6 +285,7 @@ type View struct {
 	OtherStable bool      `json:"other_stable"`
 	PeerAlive   bool      `json:"peer_alive"`
 	PeerSystole bool      `json:"peer_systole"`
+	PeerLeft    bool      `json:"peer_left"` // it has let go of everything, to end
 	Epoch       uint64    `json:"epoch"`
 	Standby     string    `json:"standby"` // idle, asked, giving, promised, taking
 	Lease       LeaseMode `json:"lease"`

@@ -282,7 +282,7 @@ func (m *Machine) View() View {
 	return View{
 		State: m.state.String(), Held: m.held, Active: m.active, Draining: m.draining, Kept: m.kept, Failed: m.failed,
 		OtherHeld: m.otherHeld.Inverse(), OtherStable: m.otherStable,
-		PeerAlive: m.peerAlive, PeerSystole: m.peerSystole,
+		PeerAlive: m.peerAlive, PeerSystole: m.peerSystole, PeerLeft: m.gone,
 		Epoch: m.epochs.latest(), Standby: m.phase.String(), Lease: m.lease, Why: m.why,
 		Legacy: m.legacy(), Fenced: m.fenced, AtMostOne: m.cfg.AtMostOne, Quorum: m.quorum,
 		Pings: m.pings, OtherPings: m.otherPings, ClearAt: m.due[timerSeize],

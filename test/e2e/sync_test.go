@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"systole/control"
 )
 
 // echo answers each byte with itself on port 80, and checks on port 81.
@@ -177,4 +180,51 @@ func outlive(t *testing.T, how string) {
 			t.Error(err)
 		}
 	}
+}
+
+// TestHandedOverConnectionsOutliveTheOldDaemon: without synchronisation the
+// director that handed over goes on forwarding what began there. Its daemon may
+// crash and be started again, or stand still for longer than the dead time: its
+// data plane is not gone for that.
+func TestHandedOverConnectionsOutliveTheOldDaemon(t *testing.T) {
+	p := newPair(t, 2, `  - virtual: 192.168.145.101:80
+    check: {type: tcp, port: 81, interval: 200ms, timeout: 200ms}
+    servers: [{address: 192.168.145.200}, {address: 192.168.145.201}]
+`, (*pair).echo)
+	p.servable("192.168.145.101:80/tcp", 2)
+	conns := p.open(100)
+	old := p.daemons["node1"]
+	if out, err := p.systole("node1", "standby"); err != nil {
+		t.Fatalf("standby: %v %s", err, out)
+	}
+	p.active("node2")
+	ask := func(when string) {
+		t.Helper()
+		if lost, first := alive(conns, 2); lost > 0 {
+			t.Errorf("%s: %d of %d connections lost: %v", when, lost, len(conns), first)
+		}
+	}
+	node1 := func(status string) {
+		t.Helper()
+		p.wait("node1 is "+status, 10*time.Second, func() bool {
+			s := p.status("node2")
+			return s != nil && slices.ContainsFunc(s.Nodes, func(n control.NodeState) bool { return n.Name == "node1" && n.Status == status })
+		})
+	}
+	ask("after the hand-over")
+
+	p.must(old.proc.Signal(syscall.SIGSTOP))
+	node1("dead")
+	ask("while the old daemon stands still")
+	p.must(old.proc.Signal(syscall.SIGCONT))
+	node1("active")
+	ask("when it runs again")
+
+	old.proc.Kill()
+	node1("dead")
+	ask("after it was killed")
+	p.start("node1")
+	node1("active")
+	time.Sleep(4 * time.Second) // longer than a dead peer is waited for
+	ask("when it was started again")
 }
