@@ -136,7 +136,12 @@ func (d *demo) stepAllStopped(ctx context.Context, s *Step) error {
 	_, err = probe.Get(d.client, webRequest())
 	s.saw("a request is answered with: %v (after %s)", err, short(time.Since(begin)))
 	s.require(err != nil, "a request was served by nobody")
-	if a, err := d.lookUp(ctx, "udp"); err != nil || a != vip.String() {
+	c, err := d.nameServer(ctx, "udp")
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if a, err := lookUp(c); err != nil || a != vip.String() {
 		s.require(false, "DNS no longer works: %s, %v", a, err)
 	}
 	return nil

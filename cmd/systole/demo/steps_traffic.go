@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -81,7 +82,13 @@ func (d *demo) stepDNS(ctx context.Context, s *Step) error {
 	for _, network := range []string{"udp", "tcp"} {
 		before := d.asked(network)
 		for i := range n {
-			got, err := d.lookUp(ctx, network)
+			c, err := d.nameServer(ctx, network)
+			if err != nil {
+				return fmt.Errorf("%w: question %d of %d over %s: %w", errAborted, i+1, n, network, err)
+			}
+			// At the end: the next question from its port would be the same flow.
+			defer c.Close()
+			got, err := lookUp(c)
 			if err != nil {
 				return fmt.Errorf("%w: question %d of %d over %s: %w", errAborted, i+1, n, network, err)
 			}
@@ -107,13 +114,13 @@ func (d *demo) asked(network string) [2]uint64 {
 	return [2]uint64{u1, u2}
 }
 
-// lookUp asks the virtual address for the site's address, once.
-func (d *demo) lookUp(ctx context.Context, network string) (string, error) {
-	c, err := d.client.DialContext(ctx, network+"4", webRequestAt(53).String())
-	if err != nil {
-		return "", err
-	}
-	defer c.Close()
+// nameServer is a connection to the service of one.
+func (d *demo) nameServer(ctx context.Context, network string) (net.Conn, error) {
+	return d.client.DialContext(ctx, network+"4", webRequestAt(53).String())
+}
+
+// lookUp asks a name server for the site's address, once.
+func lookUp(c net.Conn) (string, error) {
 	if err := c.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
 		return "", err
 	}
