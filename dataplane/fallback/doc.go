@@ -44,8 +44,7 @@
 // loss that is meant avoids it.
 //
 // What XDP carries and IPVS cannot hold (choice xdp, a service that IPVS cannot
-// carry) ends with XDP. A carry that fails is not repeated, but for the next
-// loss or command; a connection that IPVS alone has stays there, as XDP passes
+// carry) ends with XDP. A connection that IPVS alone has stays there, as XDP passes
 // what it has no flow of. After a return by command a client of a udp service
 // that IPVS served may get another server until it is carried. The choice is
 // forgotten when the daemon ends.

@@ -37,6 +37,7 @@ const (
 	feedQueue  = 64 << 10 // bytes that may wait in the daemon's socket, which holds 208 KiB by default
 	feedLooks  = time.Millisecond
 	feedReport = time.Second
+	feedEcho   = 5 * time.Second // for a message to arrive
 )
 
 // Send sends flows and returns when the daemon has taken them from its socket,
@@ -50,6 +51,13 @@ func (f Feed) Send(ctx context.Context, flows iter.Seq[dataplane.Flow], progress
 		return 0, err
 	}
 	defer conn.Close()
+	echo, err := f.echo(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if echo != nil {
+		defer echo.Close()
+	}
 	list, err := os.Open("/proc/thread-self/net/udp")
 	if err != nil {
 		return 0, fmt.Errorf("the sockets of the kernel's daemon: %w", err)
@@ -85,8 +93,10 @@ func (f Feed) Send(ctx context.Context, flows iter.Seq[dataplane.Flow], progress
 			}
 		}
 		write := func(msg []byte) error {
-			_, err := conn.WriteToUDPAddrPort(msg, f.Group)
-			return err
+			if _, err := conn.WriteToUDPAddrPort(msg, f.Group); err != nil || echo == nil {
+				return err
+			}
+			return await(echo, conn.LocalAddr().(*net.UDPAddr).Port, feedEcho)
 		}
 		if sent, err = f.send(ctx, write, flows, func() error { return wait(room) }, progress); err == nil {
 			err = wait(0)
@@ -138,6 +148,47 @@ func (f Feed) send(ctx context.Context, write func([]byte) error, flows iter.Seq
 		msg = wire.AppendEntry(msg, &e)
 	}
 	return sent, flush()
+}
+
+// echo is a socket that gets what the daemon's gets, at the same moment. A message
+// that was sent may still be on its way to both when the queue of the daemon's
+// socket is empty: the kernel puts off what it has no time for. Only a daemon of
+// the loopback interface, which is stopped after it, has one; on another interface
+// it could be given what another director sends to us. Nil: none.
+func (f Feed) echo(ctx context.Context) (*net.UDPConn, error) {
+	ifi, err := net.InterfaceByName(f.Interface)
+	if err != nil {
+		return nil, fmt.Errorf("interface %s: %w", f.Interface, err)
+	}
+	if ifi.Flags&net.FlagLoopback == 0 {
+		return nil, nil
+	}
+	conn, err := listen(ctx, f.Interface, false, f.Group.Port())
+	if err != nil {
+		return nil, fmt.Errorf("hearing what the kernel's daemon hears: %w", err)
+	}
+	if err := join(conn, ifi, f.Group.Addr(), 0); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("group %s on %s: %w", f.Group.Addr(), f.Interface, err)
+	}
+	return conn, nil
+}
+
+// await returns when a message from one of our ports has arrived.
+func await(echo *net.UDPConn, from int, patience time.Duration) error {
+	if err := echo.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	var start [1]byte
+	for {
+		_, src, err := echo.ReadFromUDPAddrPort(start[:])
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return fmt.Errorf("a message did not arrive within %v: does a packet filter leave multicast alone?", patience)
+		}
+		if err != nil || int(src.Port()) == from {
+			return err
+		}
+	}
 }
 
 // dial is a socket whose messages reach the daemon and stay on this machine.

@@ -3,10 +3,12 @@ package flowsync
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"systole/dataplane"
 	"systole/dataplane/flowsync/wire"
@@ -34,6 +36,35 @@ func TestQueueOf(t *testing.T) {
 		if _, _, err := queueOf([]byte(tt.text), feedGroup); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// A message is awaited by the port it comes from; one that does not come is an
+// error that says so.
+func TestFeedAwaitsItsMessage(t *testing.T) {
+	f := Feed{Interface: "lo", Group: netip.MustParseAddrPort("224.0.0.81:8849")}
+	echo, err := f.echo(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer echo.Close()
+	var ports []int
+	for range 2 {
+		conn, err := f.dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := conn.WriteToUDPAddrPort([]byte("message"), f.Group); err != nil {
+			t.Fatal(err)
+		}
+		ports = append(ports, conn.LocalAddr().(*net.UDPAddr).Port)
+	}
+	if err := await(echo, ports[1], time.Minute); err != nil {
+		t.Error(err)
+	}
+	if err := await(echo, ports[1], time.Millisecond); err == nil || !strings.Contains(err.Error(), "did not arrive") {
+		t.Errorf("a message that was not sent: %v", err)
 	}
 }
 

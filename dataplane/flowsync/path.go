@@ -109,22 +109,9 @@ func (p *path) open(ctx context.Context) (conn *net.UDPConn, index int, err erro
 	if len(p.To) == 0 {
 		return nil, 0, errNoAddress
 	}
-	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var err error
-		if cerr := c.Control(func(fd uintptr) { err = prepare(int(fd), p.Interface) }); cerr != nil {
-			return cerr
-		}
-		return err
-	}}
-	network, any := "udp4", netip.IPv4Unspecified()
-	if p.To[0].Addr().Is6() {
-		network, any = "udp6", netip.IPv6Unspecified()
-	}
-	pc, err := lc.ListenPacket(ctx, network, netip.AddrPortFrom(any, p.Port).String())
-	if err != nil {
+	if conn, err = listen(ctx, p.Interface, p.To[0].Addr().Is6(), p.Port); err != nil {
 		return nil, 0, err
 	}
-	conn = pc.(*net.UDPConn)
 	if group := p.To[0].Addr(); group.IsMulticast() {
 		if err := join(conn, ifi, group, max(p.TTL, 1)); err != nil {
 			conn.Close()
@@ -132,6 +119,26 @@ func (p *path) open(ctx context.Context) (conn *net.UDPConn, index int, err erro
 		}
 	}
 	return conn, ifi.Index, nil
+}
+
+// listen binds a socket to a port of one interface.
+func listen(ctx context.Context, device string, six bool, port uint16) (*net.UDPConn, error) {
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		if cerr := c.Control(func(fd uintptr) { err = prepare(int(fd), device) }); cerr != nil {
+			return cerr
+		}
+		return err
+	}}
+	network, any := "udp4", netip.IPv4Unspecified()
+	if six {
+		network, any = "udp6", netip.IPv6Unspecified()
+	}
+	pc, err := lc.ListenPacket(ctx, network, netip.AddrPortFrom(any, port).String())
+	if err != nil {
+		return nil, err
+	}
+	return pc.(*net.UDPConn), nil
 }
 
 // prepare sets what must be set before a socket is bound. A kernel's daemon may
