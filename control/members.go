@@ -58,7 +58,7 @@ func (d *Director) membersHear(ev hb.Event) {
 			break
 		}
 		p, _ := d.Cluster.View().Peer(e.Node)
-		m.Node(now, e.Node, membership.Seen{Alive: e.To != hb.Dead, Restarted: e.Restarted, Systole: p.Systole})
+		m.Node(now, e.Node, membership.Seen{Alive: e.To != hb.Dead, Restarted: e.Restarted, Systole: p.Systole, Unknown: e.To == hb.Init})
 	case hb.NodesChanged:
 		d.nodesChanged(e)
 	case hb.Delivered:

@@ -91,7 +91,7 @@ func (m *Machine) reportOf(name string) *report {
 	if name == m.cfg.Node {
 		return &m.own
 	}
-	if p := m.peers[name]; p != nil && !(p.alive && !p.systole) {
+	if p := m.peers[name]; p != nil && !(p.alive && p.old()) {
 		return p.rep
 	}
 	return nil
@@ -161,7 +161,7 @@ func (m *Machine) together() []string {
 	// of node it is we know from hearing it.
 	for i, k := 0, len(members); i < len(m.nodes); i++ {
 		p := m.peers[m.nodes[i]]
-		if p != nil && p.alive && !p.systole && !slices.ContainsFunc(members[:k], func(n string) bool { return !m.reportOf(n).hears(p.name) }) {
+		if p != nil && p.alive && p.old() && !slices.ContainsFunc(members[:k], func(n string) bool { return !m.reportOf(n).hears(p.name) }) {
 			members = append(members, p.name)
 		}
 	}
@@ -398,7 +398,7 @@ func (m *Machine) judge(now time.Time) {
 			missing = true
 		case p == nil:
 			voters = append(voters, name)
-		case !p.systole:
+		case p.old():
 			v.Old = append(v.Old, name)
 			missing = missing || !p.alive
 		case m.confirms(p):

@@ -30,7 +30,8 @@
 // hears it, before half a dead time has passed: nodes do not see a death all at
 // once.
 //
-// Old nodes (heartbeat 3) make no reports; hb knows them by their status. One is
+// Old nodes (heartbeat 3) make no reports; hb knows them by their status, and who
+// has not said its status yet is neither old nor anything else. An old one is
 // a member while every other member hears it, and it has no vote, because two
 // parts of the cluster could count it. Quorum needs the votes of more than half
 // of all nodes, old ones included in "all", or a view that lacks nobody.

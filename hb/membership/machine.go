@@ -76,6 +76,7 @@ type peer struct {
 	name        string
 	alive       bool
 	systole     bool    // it takes part, or will when its report comes
+	unknown     bool    // whether it does is not known yet
 	rep         *report // nil: none, or of a start that is over
 	gen, serial uint64  // nothing older than this is news
 	direct      uint64  // generation of the last report from itself
@@ -165,6 +166,7 @@ type Seen struct {
 	Alive     bool // heard, and not dead
 	Restarted bool // since we last heard it (hb.NodeChanged)
 	Systole   bool // its status says that it is no old node
+	Unknown   bool // its status has not come yet: it may be either
 }
 
 // Node tells what hb saw of another node, whenever that changes.
@@ -182,8 +184,8 @@ func (m *Machine) Node(now time.Time, name string, seen Seen) {
 		m.doubt(now, p) // it has forgotten us
 		m.graphOld = true
 	}
-	if seen.Alive != p.alive || seen.Systole != p.systole {
-		p.alive, p.systole, p.deaf = seen.Alive, seen.Systole, false
+	if seen.Alive != p.alive || seen.Systole != p.systole || seen.Unknown != p.unknown {
+		p.alive, p.systole, p.unknown, p.deaf = seen.Alive, seen.Systole, seen.Unknown, false
 		m.graphOld = true
 		if p.alive && p.systole {
 			m.doubt(now, p) // what we know of it is old, or was told by others
@@ -326,6 +328,9 @@ func (m *Machine) Drain() Output {
 
 // View is the view in force. Its lists are not to be changed.
 func (m *Machine) View() View { return m.view }
+
+// old: it takes no part.
+func (p *peer) old() bool { return !p.systole && !p.unknown }
 
 // waiting: it takes part and owes us an answer, or its first report.
 func (m *Machine) waiting(p *peer) bool {

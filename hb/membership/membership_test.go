@@ -192,6 +192,24 @@ func TestOldNode(t *testing.T) {
 	}
 }
 
+// TestUnknownNode: who was heard is no old node before its status says so, and
+// costs nobody the view.
+func TestUnknownNode(t *testing.T) {
+	m := machine(t, Rule{Kind: Majority}, "a", "b")
+	m.Node(simTime(1), "b", Seen{Alive: true, Unknown: true})
+	if v := m.View(); v.Number != 1 || v.Has("b") {
+		t.Fatalf("with a node of no known kind: %v", v)
+	}
+	m.Node(simTime(2), "b", Seen{Alive: true, Systole: true})
+	if v := m.View(); v.Number != 1 || v.Has("b") {
+		t.Fatalf("with one that has not reported: %v", v)
+	}
+	m.Node(simTime(3), "b", Seen{Alive: true})
+	if v := m.View(); !v.Has("b") || !slices.Equal(v.Old, []string{"b"}) {
+		t.Fatalf("with an old node: %v", v)
+	}
+}
+
 // TestNodesChange: votes count among the nodes there are now.
 func TestNodesChange(t *testing.T) {
 	m := machine(t, Rule{Kind: Majority}, "a", "b", "c")

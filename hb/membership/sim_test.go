@@ -198,7 +198,14 @@ func (s *sim) seen(from, to *simNode, gen uint64) {
 	restarted := to.last[from.name] != 0 && to.last[from.name] != gen
 	to.sees[from.name], to.last[from.name] = gen, gen
 	s.logf("%s hears %s %d", to.name, from.name, gen)
-	s.input(to, func(m *Machine) { m.Node(simTime(s.now), from.name, Seen{true, restarted, !from.old}) })
+	s.input(to, func(m *Machine) {
+		m.Node(simTime(s.now), from.name, Seen{Alive: true, Restarted: restarted, Unknown: true})
+	})
+	s.after(s.upTo(simBeat), func() { // its status says what it is
+		if to.up && to.sees[from.name] == gen {
+			s.input(to, func(m *Machine) { m.Node(simTime(s.now), from.name, Seen{Alive: true, Systole: !from.old}) })
+		}
+	})
 }
 
 // beats makes to hear from soon, if it can.

@@ -50,9 +50,7 @@ func Generate(seed uint64) Plan {
 		p.Keepalive, p.Deadtime = p.Keepalive/2, p.Deadtime/2
 		p.Delay = min(p.Delay, minDelay+p.Keepalive/50)
 	}
-	// At most one owner is simulated by scripts and by who asks for it (Plan), but not
-	// drawn yet: once in some hundred thousand failures a view that is being made
-	// when a member joins or leaves costs a director its quorum for a moment.
+	p.AtMostOne = r.IntN(4) == 0
 	return p
 }
 

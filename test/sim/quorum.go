@@ -51,7 +51,7 @@ func (c *cluster) hear(n *member, ev hb.Event) {
 	switch e := ev.(type) {
 	case hb.NodeChanged:
 		p, _ := c.net.Core(n.name).Snapshot(c.net.Now()).Peer(e.Node)
-		m.Node(now, e.Node, membership.Seen{Alive: e.To != hb.Dead, Restarted: e.Restarted, Systole: p.Systole})
+		m.Node(now, e.Node, membership.Seen{Alive: e.To != hb.Dead, Restarted: e.Restarted, Systole: p.Systole, Unknown: e.To == hb.Init})
 	case hb.Delivered:
 		if e.FromSelf || e.Message.Type() != membership.Type {
 			return
