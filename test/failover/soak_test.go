@@ -148,6 +148,9 @@ func (l *lab) burn() {
 	})
 }
 
+// tick is the unit of times in /proc: USER_HZ is 100 on every Linux.
+const tick = 10 * time.Millisecond
+
 // usage is what a process has used.
 type usage struct {
 	cpu      time.Duration
@@ -164,5 +167,5 @@ func (l *lab) usage(p *netlab.Process) usage {
 		l.must(err)
 		return n
 	}
-	return usage{time.Duration(number(14)+number(15)) * netlab.Tick, number(24) * os.Getpagesize()}
+	return usage{time.Duration(number(14)+number(15)) * tick, number(24) * os.Getpagesize()}
 }
