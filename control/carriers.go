@@ -47,11 +47,7 @@ func (d *Director) ChoosePlane(ctx context.Context, plane string) error {
 			return err
 		}
 		d.event("operator", slog.LevelInfo, "plane %s", choice)
-		d.apply()
-		if text := d.planes[0].Error; text != "" {
-			return fmt.Errorf("plane %s is chosen, and not in force: %s", choice, text)
-		}
-		return nil
+		return d.follow(fmt.Sprintf("plane %s is chosen", choice))
 	})
 }
 

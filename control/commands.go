@@ -15,15 +15,11 @@ import (
 // ErrStopped is what a command gets from a director that has ended.
 var ErrStopped = errors.New("the director has stopped")
 
-// do runs f in the loop. It answers when the planes follow what f changed, so a
-// packet that comes later finds it.
+// do runs f in the loop and waits for its answer.
 func (d *Director) do(ctx context.Context, f func() error) error {
 	answer := make(chan error, 1)
 	select {
-	case d.inputs <- func() {
-		err := f()
-		d.answers = append(d.answers, func() { answer <- err })
-	}:
+	case d.inputs <- func() { answer <- f() }:
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-d.done:
@@ -66,7 +62,8 @@ func (d *Director) command(ctx context.Context, name, class string, in func(take
 }
 
 // Quiesce takes a real server out of rotation (on) or puts it back. service is
-// a service's name ("192.168.145.101:80/tcp") or "" for all of the server's.
+// a service's name ("192.168.145.101:80/tcp") or "" for all of the server's. It
+// returns when the planes follow, or with the reason why they do not.
 func (d *Director) Quiesce(ctx context.Context, server, service string, on bool) error {
 	addr, err := netip.ParseAddr(server)
 	if err != nil {
@@ -87,14 +84,25 @@ func (d *Director) Quiesce(ctx context.Context, server, service string, on bool)
 				delete(d.facts.Quiesced, k)
 			}
 		}
-		d.dirty = true
 		verb := "resume"
 		if on {
 			verb = "quiesce"
 		}
 		d.event("operator", slog.LevelInfo, "%s %s in %s", verb, server, orAll(service))
-		return nil
+		return d.follow(fmt.Sprintf("%s %s is noted", verb, server))
 	})
+}
+
+// follow has the planes follow what an operator has changed, before he is told:
+// his next packet finds it.
+func (d *Director) follow(changed string) error {
+	d.apply()
+	for i := range d.planes {
+		if text := d.planes[i].Error; text != "" {
+			return fmt.Errorf("%s, and not in force: %s", changed, text)
+		}
+	}
+	return nil
 }
 
 func orAll(service string) string {

@@ -110,10 +110,9 @@ type Director struct {
 	stopped    bool
 	kept       bool // a predecessor's generation is in force, see keep
 
-	inputs  chan func()    // everything that is not a heartbeat event
-	answers []func()       // to commands, when their changes are in force
-	saves   chan nodeLists // see keepNodes
-	done    chan struct{}
+	inputs chan func()    // everything that is not a heartbeat event
+	saves  chan nodeLists // see keepNodes
+	done   chan struct{}
 }
 
 // New returns a director in the state "standby, nothing known".
@@ -178,7 +177,6 @@ func (d *Director) Run(ctx context.Context) error {
 		if d.dirty {
 			d.apply()
 		}
-		d.answer()
 		now := d.Now()
 		d.Lease.Alive(now)
 		wait := time.Hour
@@ -221,15 +219,6 @@ func (d *Director) takeWaiting() {
 			return
 		}
 	}
-}
-
-// answer tells the commands that were taken how it went.
-func (d *Director) answer() {
-	for _, tell := range d.answers {
-		tell()
-	}
-	clear(d.answers)
-	d.answers = d.answers[:0]
 }
 
 // Kill ends a shutdown that is waiting for the peer.

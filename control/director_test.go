@@ -426,6 +426,10 @@ func TestCommandIsAnsweredWhenThePlaneFollows(t *testing.T) {
 				t.Errorf("quiesced %t: the table is %q when that is said, want %q", on, got, want)
 			}
 		}
+		w.refuse = errors.New("no room")
+		if err := d.Quiesce(t.Context(), "192.168.145.200", "", true); err == nil || !strings.Contains(err.Error(), "not in force: no room") {
+			t.Errorf("quiesced, and the plane refuses: %v", err)
+		}
 	})
 }
 

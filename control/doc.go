@@ -20,7 +20,8 @@
 //     addresses as they are (Kept) until it has decided who owns them; the first
 //     word of the peer decides it at once. Until all servers are known its
 //     predecessor's generation stays in force, and is replaced in one step.
-//  8. A command is answered when the planes follow it.
+//  8. Who quiesces or resumes a server, or chooses a plane, is answered when the
+//     planes follow, or with the reason why they do not.
 //
 // The package knows planes, heartbeat and addresses by interface only: the
 // command wires the real ones in.

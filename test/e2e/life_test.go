@@ -65,6 +65,15 @@ func (p *pair) active(name string) {
 	})
 }
 
+// backOnStandby waits until a director that was started again stands by its peer.
+func (p *pair) backOnStandby(name string) {
+	p.t.Helper()
+	p.wait(name+" is back on standby", 10*time.Second, func() bool {
+		s := p.status(name)
+		return s != nil && s.Role == "standby" && s.Takeover.State == "stable" && s.Takeover.PeerSystole
+	})
+}
+
 func TestStopHandsOverAndLeavesNothing(t *testing.T) {
 	p, _ := tutorialPair(t)
 	load := probe.StartHTTP(p.client, p.request(), 2)
@@ -123,10 +132,7 @@ func TestKilledDaemonNeverLeavesTwoOwners(t *testing.T) {
 	series := udp.Stop()
 	p.start("node1")
 	p.active("node2") // auto_failback is off
-	p.wait("node1 is back on standby", 10*time.Second, func() bool {
-		s := p.status("node1")
-		return s != nil && s.Role == "standby" && s.Takeover.State == "stable" && s.Takeover.PeerSystole
-	})
+	p.backOnStandby("node1")
 	time.Sleep(100 * time.Millisecond)
 	o := own.Stop()
 	t.Logf("gap %v (the probe's own longest pause %v); owners: %v", series.Gap().Length(), series.Stall(), o)

@@ -224,7 +224,6 @@ func TestHandedOverConnectionsOutliveTheOldDaemon(t *testing.T) {
 	node1("dead")
 	ask("after it was killed")
 	p.start("node1")
-	node1("active")
-	time.Sleep(4 * time.Second) // longer than a dead peer is waited for
+	p.backOnStandby("node1")
 	ask("when it was started again")
 }
